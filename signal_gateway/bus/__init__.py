@@ -1,0 +1,1 @@
+"""How events travel from who publishes them to who must know."""

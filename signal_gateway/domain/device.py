@@ -1,0 +1,96 @@
+"""What a device says of itself, and what we say of it. Times are milliseconds since 1970, UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class PresenceStatus(StrEnum):
+    """What a device reports as its own condition (T-19, C-57)."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    ERROR = "error"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberId:
+    """An IMEI, IMSI or ICCID as we keep it: never whole (C-36)."""
+
+    last_four: str
+    digest: str
+    """HMAC-SHA256 under the pepper, hex: equal for equal ids, and tells nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimCard:
+    """One SIM of a phone (T-18). Every field but the slot may be unknown."""
+
+    slot_index: int
+    carrier_name: str | None = None
+    phone_number: str | None = None
+    network_mcc: str | None = None
+    network_mnc: str | None = None
+    is_active: bool | None = None
+    imei: SubscriberId | None = None
+    imsi: SubscriberId | None = None
+    iccid: SubscriberId | None = None
+    signal_strength: int | None = None
+    signal_dbm: int | None = None
+    network_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """WGS 84 degrees."""
+
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What a heartbeat told (T-17). A field that was not sent is None and leaves the last known value as it was."""
+
+    battery_level: int | None = None
+    """Percent."""
+    battery_status: str | None = None
+    signal_strength: int | None = None
+    """Bars, 0 to 4."""
+    signal_dbm: int | None = None
+    network_type: str | None = None
+    sim_cards: tuple[SimCard, ...] | None = None
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDescription:
+    """What a device says about its make when it comes (header Device-Info, seed 000 §1.2)."""
+
+    device_id: str
+    queue_name: str
+    manufacturer: str | None = None
+    model: str | None = None
+    device_group: str | None = None
+    sitename: str | None = None
+    info: Mapping[str, Any] | None = None
+    """The whole object as it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceView:
+    """What we know of a device now: link, activity and freshness apart (DESIGN.md §7)."""
+
+    device_id: str
+    linked: bool
+    generation: int
+    """Counts the links of this device; an older link's end changes nothing."""
+    connected_at: int | None
+    last_activity_at: int | None
+    fresh: bool
+    """Whether something was heard within `presence.fresh_s`."""
+    reported: str | None
+    """The condition of the last `device_status`, one of PresenceStatus."""
+    status: DeviceStatus

@@ -1,0 +1,110 @@
+"""What is asked well and must be refused: one class per thing a client can be told (CONTRACT.md §2).
+
+GatewayError
+├─ BadCredentials     401  unknown id, wrong, revoked or expired key: always the same words and the same work
+├─ OutOfScope         403
+├─ ClientNotFound     404
+├─ ClientIdTaken      409  the id is registered with another token
+├─ DuplicateLink      409  the id holds a link, and `session.duplicate_policy` is "reject_new"
+├─ RateLimited        429
+├─ Internal           500
+├─ DatabaseDown       503
+└─ DiskFull           507
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """A refusal that the asker is told. `type`, `code`, `status` and `reason` are the stable words of CONTRACT.md §2."""
+
+    type: ClassVar[str]
+    code: ClassVar[int]
+    status: ClassVar[int]
+    reason: str
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class BadCredentials(GatewayError):
+    """Unknown id, or a wrong, expired or revoked key. Which of these is never told (H04)."""
+
+    type, code, status, reason = "AUTHENTICATION_FAILED", 4010, 401, "bad_credentials"
+
+    def __init__(self, message: str = "Invalid client_id or auth_token") -> None:
+        super().__init__(message)
+
+
+class OutOfScope(GatewayError):
+    """The asker is known and may not do this."""
+
+    type, code, status, reason = "FORBIDDEN", 4031, 403, "out_of_scope"
+
+
+class ClientNotFound(GatewayError):
+    """No record of this client."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "client_not_found"
+
+    def __init__(self, message: str = "Client not found") -> None:
+        super().__init__(message)
+
+
+class ClientIdTaken(GatewayError):
+    """The id is registered, with another valid token (C-10)."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "client_id_taken"
+
+    def __init__(self, message: str = "Client id already exists") -> None:
+        super().__init__(message)
+
+
+class DuplicateLink(GatewayError):
+    """The id holds a link already, and the policy is to keep the old one (C-17)."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "duplicate_link"
+
+    def __init__(self, message: str = "Client is already connected") -> None:
+        super().__init__(message)
+
+
+class RateLimited(GatewayError):
+    """A client says more than its bucket allows (CONTRACT.md §8). `limit` names the class; `retry_after_s` is in seconds."""
+
+    type, code, status, reason = "RATE_LIMIT_EXCEEDED", 4290, 429, "rate_limited"
+
+    def __init__(self, limit: str, retry_after_s: float) -> None:
+        super().__init__(f"too many {limit} messages: wait {retry_after_s:.1f} s")
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class Internal(GatewayError):
+    """A fault of ours. The cause is in the log, never in the answer."""
+
+    type, code, status, reason = "INTERNAL", 5001, 500, "internal"
+
+    def __init__(self, message: str = "Internal server error") -> None:
+        super().__init__(message)
+
+
+class DatabaseDown(GatewayError):
+    """The database did not answer in time, or refused."""
+
+    type, code, status, reason = "UNAVAILABLE", 5030, 503, "database_down"
+
+    def __init__(self, message: str = "Database unavailable") -> None:
+        super().__init__(message)
+
+
+class DiskFull(GatewayError):
+    """The database has no room to keep what was asked."""
+
+    type, code, status, reason = "UNAVAILABLE", 5070, 507, "disk_full"
+
+    def __init__(self, message: str = "Storage is full") -> None:
+        super().__init__(message)

@@ -1,0 +1,23 @@
+"""Who is on the other end of a link."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LinkKind(StrEnum):
+    """Which table of handlers a link has (CONTRACT.md §1)."""
+
+    PHONE = "phone"
+    AGENT = "agent"
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated client: its id, and the credential that vouched for it, by whose id a revocation finds its links."""
+
+    kind: LinkKind
+    client_id: str
+    credential_id: str
+    registered: bool = False
+    """Whether a client record exists (REGISTER), beyond this link's session (CONNECT)."""

@@ -1,0 +1,1 @@
+"""Use cases: no wire, no SQL statements of their own."""

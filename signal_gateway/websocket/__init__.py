@@ -1,0 +1,1 @@
+"""The door of phones, agents and consoles."""
