@@ -46,6 +46,9 @@ class WireError(Exception):
 
     kind: ClassVar[ErrorKind] = INVALID_MESSAGE_FORMAT
 
+    question: Any = None
+    """How its answer must look (dialect.Question), as far as it could be read."""
+
     def __init__(self, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.reason = reason

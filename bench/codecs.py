@@ -1,0 +1,107 @@
+"""What reading and writing one message costs: `python -m bench.codecs`, a few seconds.
+
+Each line is the best of several rounds, since the least disturbed round tells most about the code. Compare lines of one run only.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from typing import Any
+
+import cbor2
+import msgspec
+
+from protocol.frame import FrameType, PayloadKind, decode_frame, encode_frame
+from protocol.frame_spec import build_frame, explain, parse_frame
+from protocol.payload import read_cbor, read_json, write_cbor, write_json
+
+ROUND_MS = 25
+ROUNDS = 7
+
+UUID = bytes(range(16))
+HEARTBEAT = {
+    "type": "heartbeat",
+    "timestamp": 1_704_067_200_000,
+    "data": {
+        "battery_level": 85,
+        "battery_status": "charging",
+        "signal_strength": 4,
+        "signal_dbm": -71,
+        "network_type": "4G",
+        "location": {"latitude": 48.8566, "longitude": 2.3522, "accuracy": 12.5},
+        "sim_cards": [
+            {
+                "slot": slot,
+                "carrier": "Example Mobile",
+                "imsi": f"20801123456789{slot}",
+                "iccid": f"893301123456789012{slot}",
+                "active": True,
+            }
+            for slot in (0, 1)
+        ],
+        "app_version": "2.4.1",
+        "uptime_s": 86_400,
+        "note": "",
+    },
+}
+HEARTBEAT_BYTES = 582
+
+
+def padded(heartbeat: Mapping[str, Any], length: int) -> bytes:
+    """The heartbeat as JSON of exactly `length` bytes."""
+    missing = length - len(write_json(heartbeat))
+    return write_json({**heartbeat, "data": {**heartbeat["data"], "note": "x" * missing}})
+
+
+def best_ns(work: Callable[[], object]) -> float:
+    """Nanoseconds of one call, in the best round."""
+    calls = 1
+    while (elapsed := _round_ns(work, calls)) < ROUND_MS * 1_000_000:
+        calls = max(calls * 2, int(calls * ROUND_MS * 1_000_000 / (elapsed + 1)))
+    return min(_round_ns(work, calls) for _ in range(ROUNDS)) / calls
+
+
+def _round_ns(work: Callable[[], object], calls: int) -> int:
+    started_at = perf_counter_ns()
+    for _ in range(calls):
+        work()
+    return perf_counter_ns() - started_at
+
+
+def cases() -> dict[str, Callable[[], object]]:
+    """What is measured, by the name it is printed under."""
+    text = padded(HEARTBEAT, HEARTBEAT_BYTES)
+    colons = text.replace(b'"note":"x', b'"note":":')
+    spaces = json.dumps(json.loads(text)).encode()
+    escapes = text.replace(b'"note":"xxxxxx', b'"note":"\\u003a')
+    value = json.loads(text)
+    item = write_cbor(value)
+    frame = encode_frame(FrameType.REPORT, UUID, PayloadKind.JSON, text)
+    return {
+        "frame: decode_frame": lambda: decode_frame(frame),
+        "frame: Construct parse": lambda: parse_frame(frame),
+        "frame: encode_frame": lambda: encode_frame(FrameType.REPORT, UUID, PayloadKind.JSON, text),
+        "frame: Construct build": lambda: build_frame(FrameType.REPORT, UUID, PayloadKind.JSON, text),
+        "frame: explain": lambda: explain(frame),
+        "JSON: read_json": lambda: read_json(text),
+        "JSON: read_json, a colon in a string": lambda: read_json(colons),
+        "JSON: read_json, written with spaces": lambda: read_json(spaces),
+        "JSON: read_json, an escaped colon": lambda: read_json(escapes),
+        "JSON: msgspec alone": lambda: msgspec.json.decode(text),
+        "JSON: standard library": lambda: json.loads(text),
+        "JSON: write_json": lambda: write_json(value),
+        "CBOR: read_cbor": lambda: read_cbor(item),
+        "CBOR: cbor2 alone": lambda: cbor2.loads(item),
+        "CBOR: write_cbor": lambda: write_cbor(value),
+    }
+
+
+def main() -> None:
+    """Print a table of nanoseconds per call."""
+    print(f"one {HEARTBEAT_BYTES}-byte heartbeat; best of {ROUNDS} rounds of {ROUND_MS} ms")
+    for name, work in cases().items():
+        print(f"{name:<40}{best_ns(work):>10,.0f} ns")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Payload codecs: JSON, CBOR, text and bytes to objects and back, strict in what they read (RELIABILITY.md H12).
+
+What is accepted is the same in JSON and CBOR: objects whose keys are text and stand once, at most 128 of them; arrays; valid
+Unicode text; whole numbers of 64 bits (-2^63 to 2^64-1); finite floats; true, false, null; 32 levels of nesting; nothing after the
+value. CBOR may also hold byte strings, and arrays and maps of indefinite length, as small encoders write them when they do not know
+the count beforehand. Tags, text or bytes in chunks, undefined and other simple values are refused.
+
+Reasons of InvalidFormat: `invalid_json`, `invalid_cbor`, `not_utf8`, `too_deep`, `too_big`, `duplicate_key`, `too_many_keys`,
+`number_out_of_range`, and of CBOR alone `tag_not_allowed`, `key_not_text`, `value_not_allowed`, `trailing_bytes`.
+"""
+
+import json
+from math import isfinite
+from struct import Struct
+from typing import Any, Final
+
+import cbor2
+import msgspec
+
+from protocol.errors import InvalidFormat, MessageTooBig, Unsupported
+from protocol.frame import PayloadKind as PayloadKind
+
+DEPTH_MAX: Final = 32
+"""Arrays and objects within each other."""
+OBJECT_KEYS_MAX: Final = 128
+KEY_SHOWN_CHARACTERS_MAX: Final = 64
+"""So much of a peer's key is repeated to it."""
+
+_decode_json: Final = msgspec.json.Decoder().decode
+_encode_json: Final = msgspec.json.Encoder().encode
+_encode_msgpack: Final = msgspec.msgpack.Encoder().encode
+
+
+def read_payload(kind: int, data: bytes) -> Any:
+    """Read a payload: JSON and CBOR to an object, TEXT to str, BINARY as it is.
+
+    Raises InvalidFormat (400) with one of the reasons above, Unsupported (415) for PROTOBUF and unknown kinds.
+    """
+    if kind == PayloadKind.JSON:
+        return read_json(data)
+    if kind == PayloadKind.CBOR:
+        return read_cbor(data)
+    if kind == PayloadKind.TEXT:
+        return _read_text(data)
+    if kind == PayloadKind.BINARY:
+        return data
+    raise _unsupported(kind)
+
+
+def write_payload(kind: int, obj: Any) -> bytes:
+    """Write a payload of this kind: any object for JSON and CBOR, a str for TEXT, bytes for BINARY; else as `read_payload` refuses."""
+    if kind == PayloadKind.JSON:
+        return write_json(obj)
+    if kind == PayloadKind.CBOR:
+        return write_cbor(obj)
+    if kind == PayloadKind.TEXT:
+        return str(obj).encode()
+    if kind == PayloadKind.BINARY:
+        return bytes(obj)
+    raise _unsupported(kind)
+
+
+def _unsupported(kind: int) -> Unsupported:
+    if kind == PayloadKind.PROTOBUF:
+        return Unsupported("protobuf_not_built", "payloads of type PROTOBUF are not spoken here: use JSON or CBOR", {"payload_type": kind})
+    return Unsupported("unknown_payload_type", f"{kind:#04x} is no payload type", {"payload_type": kind})
+
+
+def _read_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error.start) from None
+
+
+def _not_utf8(offset: int) -> InvalidFormat:
+    return InvalidFormat("not_utf8", f"the text is not UTF-8 at byte {offset}", {"offset": offset})
+
+
+def _too_deep() -> InvalidFormat:
+    return InvalidFormat("too_deep", f"more than {DEPTH_MAX} levels of arrays and objects", {"depth_max": DEPTH_MAX})
+
+
+def _too_big() -> MessageTooBig:
+    return MessageTooBig("too_big", "the value does not fit the memory")
+
+
+def _too_many_keys() -> InvalidFormat:
+    return InvalidFormat("too_many_keys", f"an object with more than {OBJECT_KEYS_MAX} keys", {"keys_max": OBJECT_KEYS_MAX})
+
+
+def _duplicate_key(key: str) -> InvalidFormat:
+    shown = key[:KEY_SHOWN_CHARACTERS_MAX]
+    return InvalidFormat("duplicate_key", f'the key "{shown}" stands twice in one object', {"key": shown})
+
+
+def _number_out_of_range(what: str) -> InvalidFormat:
+    return InvalidFormat("number_out_of_range", what)
+
+
+_INTEGER_RANGE: Final = "whole numbers go from -2^63 to 2^64-1"
+_FLOAT_RANGE: Final = "floats are finite 64-bit numbers"
+
+
+# JSON (RFC 8259)
+
+
+def read_json(data: bytes) -> Any:
+    """Read one JSON value that fills `data`. Raises InvalidFormat.
+
+    The parser is msgspec's, which refuses what is no JSON, lone surrogates, floats beyond 64 bits and text that is not UTF-8. What it
+    lets pass is refused here, without looking at every value in Python where that can be avoided: a count of bytes bounds the nesting
+    and the keys, msgspec's msgpack encoder refuses whole numbers beyond 64 bits, and what its JSON encoder writes tells whether a key
+    was dropped. Where these are not conclusive the value is walked, or the text read again.
+    """
+    try:
+        value = _decode_json(data)
+        marks = data.translate(None, _NO_MARKS)
+        colons = marks.count(b":")
+        if colons > OBJECT_KEYS_MAX or len(marks) - colons > DEPTH_MAX:
+            _check_shape(value, DEPTH_MAX)
+        _encode_msgpack(value)
+        if _may_repeat_a_key(data, colons, _encode_json(value)):
+            _EXACT_READER.decode(data.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _json_fault(data, error) from None
+    except OverflowError:
+        raise _number_out_of_range(_INTEGER_RANGE) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except MemoryError:
+        raise _too_big() from None
+    return value
+
+
+_NO_MARKS: Final = bytes(set(range(256)) - set(b":{["))
+"""All but the bytes that every key, object and array needs one of. Strings may hold more of them: the counts are upper bounds."""
+
+
+def write_json(obj: Any) -> bytes:
+    """Write an object, or msgspec Structs, as JSON without spaces. Byte strings become base64."""
+    return _encode_json(obj)
+
+
+def _may_repeat_a_key(data: bytes, colons: int, rewritten: bytes) -> bool:
+    """Whether an object in `data` may have had a key twice, of which the value kept the last. False is certain, True is not.
+
+    `rewritten` is the value written again, so no key stands twice in it. Every key is followed by a colon, and every other colon stands
+    in a string. When no colon of `data` is written as an escape, its `colons` are those of all keys and strings, and `rewritten` has
+    those of the keys and strings that were kept. A key that was dropped took its colon along: equal counts mean that none was.
+    """
+    if rewritten == data:
+        return False
+    return rewritten.count(b":") != colons or b"\\u003" in data
+
+
+def _check_shape(value: Any, levels_left: int) -> None:
+    """Refuse more nesting than `levels_left`, and too many keys. Only called where counts of bytes leave room for either."""
+    if type(value) is dict:
+        if len(value) > OBJECT_KEYS_MAX:
+            raise _too_many_keys()
+        children = value.values()
+    elif type(value) is list:
+        children = value
+    else:
+        return
+    if not levels_left:
+        raise _too_deep()
+    for child in children:
+        if type(child) is dict or type(child) is list:
+            _check_shape(child, levels_left - 1)
+
+
+def _refuse_duplicate(pairs: list[tuple[str, Any]]) -> None:
+    keys = set[str]()
+    for key, _ in pairs:
+        if key in keys:
+            raise _duplicate_key(key)
+        keys.add(key)
+
+
+_EXACT_READER: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicate, parse_int=len, parse_float=len)
+"""Sees every pair of every object, those of dropped keys too. What it reads is thrown away, so numbers are not converted."""
+
+
+def _json_fault(data: bytes, error: Exception) -> InvalidFormat:
+    try:
+        data.decode()
+    except UnicodeDecodeError as decode_error:
+        return _not_utf8(decode_error.start)
+    if isinstance(error, msgspec.ValidationError):  # without a type to validate, only numbers raise it
+        return _number_out_of_range(f"{_INTEGER_RANGE}, {_FLOAT_RANGE}")
+    return InvalidFormat("invalid_json", str(error))
+
+
+# CBOR (RFC 8949)
+
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
+_FALSE, _TRUE, _NULL = 0xF4, 0xF5, 0xF6
+_BREAK: Final = 0xFF
+_INDEFINITE: Final = 31
+_FLOATS: Final = {0xF9: Struct(">e"), 0xFA: Struct(">f"), 0xFB: Struct(">d")}
+
+
+def read_cbor(data: bytes) -> Any:
+    """Read one CBOR item that fills `data`. Raises InvalidFormat.
+
+    cbor2 builds the value. It accepts much that is refused here, and does not tell a tag from what the tag made of its content: so
+    every item is looked at first, and only what is known to be harmless is built.
+    """
+    try:
+        end = _item_end(data, 0, DEPTH_MAX)
+        if end != len(data):
+            raise InvalidFormat("trailing_bytes", f"{len(data) - end} bytes follow the value", {"offset": end})
+        return cbor2.loads(data)
+    except IndexError:
+        raise InvalidFormat("invalid_cbor", f"the value does not end within its {len(data)} bytes") from None
+    except cbor2.CBORDecodeError as error:
+        raise _cbor_fault(error) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except MemoryError:
+        raise _too_big() from None
+
+
+def write_cbor(obj: Any) -> bytes:
+    """Write an object, or msgspec Structs, as CBOR: the same maps as `write_json` writes, byte strings as they are."""
+    return cbor2.dumps(msgspec.to_builtins(obj, builtin_types=(bytes,), str_keys=True))
+
+
+def _cbor_fault(error: cbor2.CBORDecodeError) -> InvalidFormat:
+    """Name what the scan leaves to cbor2, which is the text alone; anything else would be a form that the scan does not know."""
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return InvalidFormat("not_utf8", "a text string is not UTF-8")
+    return InvalidFormat("invalid_cbor", str(error))
+
+
+def _item_end(data: bytes, at: int, levels_left: int) -> int:
+    """The offset after the item that starts at `at`, once it and all it holds are found to be allowed.
+
+    Raises InvalidFormat, and IndexError where the data ends before the item does.
+    """
+    head = data[at]
+    major, argument = head >> 5, head & 0x1F
+    end = at + 1
+    if major > _TAG:
+        return _simple_end(data, at)
+    if argument >= 24:
+        end, argument = _long_argument(data, at)
+    if major == _UNSIGNED:
+        return end
+    if major in (_BYTES, _TEXT):
+        if end + argument > len(data):
+            raise IndexError
+        return end + argument
+    if major == _NEGATIVE:
+        if argument >= 1 << 63:
+            raise _number_out_of_range(_INTEGER_RANGE)
+        return end
+    if major == _TAG:
+        raise InvalidFormat("tag_not_allowed", f"tag {argument} at byte {at}: tags are not spoken here", {"offset": at, "tag": argument})
+    if not levels_left:
+        raise _too_deep()
+    if major == _ARRAY:
+        return _array_end(data, end, argument, levels_left - 1)
+    return _map_end(data, end, argument, levels_left - 1)
+
+
+def _long_argument(data: bytes, at: int) -> tuple[int, int]:
+    """Where the head at `at` ends, and the number in its 1, 2, 4 or 8 further bytes; -1 for an indefinite length."""
+    head = data[at]
+    size = head & 0x1F
+    if size == _INDEFINITE:
+        if head >> 5 in (_ARRAY, _MAP):
+            return at + 1, -1
+        if head >> 5 in (_BYTES, _TEXT):
+            raise InvalidFormat("value_not_allowed", f"text or bytes in chunks at byte {at}", {"offset": at})
+    if size > 27:
+        raise _malformed(data, at)
+    end = at + 1 + (1 << (size - 24))
+    if end > len(data):
+        raise IndexError
+    return end, int.from_bytes(data[at + 1 : end], "big")
+
+
+def _array_end(data: bytes, at: int, count: int, levels_left: int) -> int:
+    if count < 0:
+        while data[at] != _BREAK:
+            at = _item_end(data, at, levels_left)
+        return at + 1
+    for _ in range(count):  # a count beyond the data ends with it, since every item has a byte
+        at = _item_end(data, at, levels_left)
+    return at
+
+
+def _map_end(data: bytes, at: int, count: int, levels_left: int) -> int:
+    keys = set[bytes]()
+    while (len(keys) < count) if count >= 0 else (data[at] != _BREAK):
+        if len(keys) == OBJECT_KEYS_MAX:
+            raise _too_many_keys()
+        if data[at] >> 5 != _TEXT:
+            raise InvalidFormat("key_not_text", f"the key at byte {at} is no text", {"offset": at})
+        end = _item_end(data, at, levels_left)
+        start = at + 1 if data[at] & 0x1F < 24 else _long_argument(data, at)[0]
+        key = data[start:end]
+        if key in keys:
+            raise _duplicate_key(key.decode(errors="replace"))
+        keys.add(key)
+        at = _item_end(data, end, levels_left)
+    return at if count >= 0 else at + 1
+
+
+def _simple_end(data: bytes, at: int) -> int:
+    """The offset after a float, false, true or null; nothing else of major type 7 is allowed."""
+    head = data[at]
+    if head in (_FALSE, _TRUE, _NULL):
+        return at + 1
+    if head in _FLOATS:
+        layout = _FLOATS[head]
+        end = at + 1 + layout.size
+        if end > len(data):
+            raise IndexError
+        if not isfinite(layout.unpack_from(data, at + 1)[0]):
+            raise _number_out_of_range(_FLOAT_RANGE)
+        return end
+    if head > 0xFB or (head == 0xF8 and data[at + 1] < 32):
+        raise _malformed(data, at)
+    raise InvalidFormat("value_not_allowed", f"undefined or another simple value at byte {at}", {"offset": at})
+
+
+def _malformed(data: bytes, at: int) -> InvalidFormat:
+    return InvalidFormat("invalid_cbor", f"no value starts with 0x{data[at]:02X}, at byte {at}", {"offset": at})
