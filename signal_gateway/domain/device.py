@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class PresenceStatus(StrEnum):
@@ -63,6 +63,18 @@ class DeviceStatus:
     network_type: str | None = None
     sim_cards: tuple[SimCard, ...] | None = None
     location: Location | None = None
+
+    def merged(self, newer: Self) -> "DeviceStatus":
+        """What is known after `newer` was told as well: its unknown fields leave the older values as they are."""
+        return DeviceStatus(
+            self.battery_level if newer.battery_level is None else newer.battery_level,
+            self.battery_status if newer.battery_status is None else newer.battery_status,
+            self.signal_strength if newer.signal_strength is None else newer.signal_strength,
+            self.signal_dbm if newer.signal_dbm is None else newer.signal_dbm,
+            self.network_type if newer.network_type is None else newer.network_type,
+            self.sim_cards if newer.sim_cards is None else newer.sim_cards,
+            self.location if newer.location is None else newer.location,
+        )
 
 
 @dataclass(frozen=True, slots=True)

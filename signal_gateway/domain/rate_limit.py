@@ -36,6 +36,16 @@ class TokenBucket:
         self._tokens = left
         return (tokens - left) / rate.per_s
 
+    def spend(self, now_s: float) -> float:
+        """Take one token, owing it when there is none: what was read cannot be unread. Returns the seconds until nothing is owed."""
+        rate = self._rate
+        if rate.per_s <= 0:
+            return 0.0
+        left = min(self._tokens + (now_s - self._at) * rate.per_s, rate.burst) - 1.0
+        self._at = now_s
+        self._tokens = left
+        return -left / rate.per_s if left < 0 else 0.0
+
     def is_full(self, now_s: float) -> bool:
         """Whether nothing is owed any more, so that forgetting the bucket changes nothing."""
         return self._tokens + (now_s - self._at) * self._rate.per_s >= self._rate.burst

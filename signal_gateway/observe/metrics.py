@@ -117,6 +117,7 @@ class Metrics(Collector):
         counter, histogram = self.counter, self.histogram
         self.messages = counter("messages_total", "Messages heard and said, by direction and type.", ("direction", "type"))
         self.bytes = counter("bytes_total", "Payload bytes of WebSocket messages, by direction.", ("direction",))
+        self.socket_bytes = counter("socket_bytes_total", "Bytes of WebSocket frames and upgrades, by direction.", ("direction",))
         self.refusals = counter("refusals_total", "What was refused, by stable reason.", ("reason",))
         self.limits = counter("limits_reached_total", "Times a limit took effect, by the name of its setting.", ("limit",))
         self.errors = counter("errors_total", "Faults of ours that were contained, by the border that held them.", ("border",))
@@ -133,6 +134,10 @@ class Metrics(Collector):
     def gauge(self, name: str, help_text: str, ask: Callable[[], float | Mapping[str, float]], label: str | None = None) -> Gauge:
         """A new gauge, asked at scrape time; with `label`, `ask` returns one number per label value."""
         return self._keep(Gauge(name, help_text, ask, label))
+
+    def register(self, collector: Collector) -> None:
+        """Let the numbers of another collector, of the process for example, stand on the same page."""
+        self._registry.register(collector)
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry, once per scrape."""

@@ -1,0 +1,29 @@
+"""Whether the gateway should get traffic: named checks, asked when somebody asks."""
+
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[], str | None]
+"""None = fine, else the word why not. Asked often: it looks at memory, it never waits."""
+
+
+class Health:
+    """The checks of one gateway. Whoever knows something adds a check; a probe reads them all."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+        self.draining = False
+        """Set when the gateway has begun to stop: no new traffic, please; what is under way goes on."""
+
+    def add(self, name: str, check: Check) -> None:
+        """Ask `check` from now on. A name is added once."""
+        if name in self._checks:
+            raise ValueError(f"there is a health check {name!r} already")
+        self._checks[name] = check
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the gateway is ready, and `{status, checks: {name: "ok" or why not}}`; status is ready, not_ready or draining."""
+        checks = {name: check() or "ok" for name, check in self._checks.items()}
+        ready = not self.draining and all(word == "ok" for word in checks.values())
+        status = "draining" if self.draining else "ready" if ready else "not_ready"
+        return ready, {"status": status, "checks": checks}

@@ -1,0 +1,66 @@
+"""Lateness of the loop, pauses of the collector, the process."""
+
+import gc
+from importlib.metadata import version
+
+import trio
+
+from signal_gateway.observe.loop_health import LoopHealth, collector_watched, tell_process
+from signal_gateway.observe.metrics import Metrics
+
+
+def value_of(metrics, name):
+    (line,) = [line for line in metrics.text().decode().splitlines() if line.startswith(name + " ")]
+    return float(line.split()[-1])
+
+
+def test_the_histogram_and_the_worst_since_the_last_scrape_tell_how_late_a_task_woke():
+    metrics = Metrics()
+    health = LoopHealth(metrics)
+    for woke_at in (10.0, 10.5, 10.125):
+        health.slept(due_at=10.0, woke_at=woke_at)
+    assert value_of(metrics, "signal_gateway_loop_lag_worst_seconds") == 0.5
+    assert value_of(metrics, "signal_gateway_loop_lag_worst_seconds") == 0
+    assert value_of(metrics, "signal_gateway_loop_lag_seconds_count") == 3
+    assert value_of(metrics, "signal_gateway_loop_lag_seconds_sum") == 0.625
+
+
+async def test_it_measures_four_times_a_second(nursery, autojump_clock):
+    metrics = Metrics()
+    await nursery.start(LoopHealth(metrics).run)
+    await trio.sleep(10.1)
+    assert value_of(metrics, "signal_gateway_loop_lag_seconds_count") == 40
+
+
+def test_runs_of_the_collector_are_counted_by_generation_with_their_pauses():
+    metrics, ticks = Metrics(), iter([1.0, 1.25, 2.0, 2.5])
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        with collector_watched(metrics, clock=lambda: next(ticks)):
+            gc.collect(0)
+            gc.collect(2)
+    finally:
+        if was_on:
+            gc.enable()
+    text = metrics.text().decode()
+    assert 'signal_gateway_gc_runs_total{generation="0"} 1.0\n' in text
+    assert 'signal_gateway_gc_runs_total{generation="2"} 1.0\n' in text
+    assert value_of(metrics, "signal_gateway_gc_pause_seconds_sum") == 0.75
+
+
+def test_the_collector_is_watched_no_longer_than_asked():
+    before = list(gc.callbacks)
+    with collector_watched(Metrics()):
+        assert len(gc.callbacks) == len(before) + 1
+    assert gc.callbacks == before
+
+
+def test_memory_cpu_open_files_and_version_stand_on_the_page():
+    metrics = Metrics()
+    tell_process(metrics)
+    text = metrics.text().decode()
+    assert f'version="{version("signal-gateway")}"' in text
+    assert value_of(metrics, "process_resident_memory_bytes") > 1_000_000
+    assert value_of(metrics, "process_open_fds") >= 3
+    assert "process_cpu_seconds_total" in text
