@@ -1,0 +1,1 @@
+"""Benches: what things cost, measured beside what they are compared with."""

@@ -1,0 +1,295 @@
+"""The one hand that writes: the rows and calls of many in one transaction every few milliseconds (DESIGN.md §5).
+
+What is given is written in the order in which it was given. A row that the database refuses is cut out of its batch by halving; the
+others are written. A database that is down or full is asked again, ever less often; what may wait meanwhile is bounded.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from typing import Any, TypeVar
+
+import outcome
+import trio
+from sqlalchemy import Connection
+
+from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import COUNT_BUCKETS, Metrics
+from signal_gateway.storage.batch import Call, Entry, Put, Written, write_batch
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken
+from signal_gateway.storage.rows import Row
+from signal_gateway.storage.settings import StorageSettings
+
+T = TypeVar("T")
+
+log = logger("storage")
+
+
+class BatchWriter:
+    """Takes rows from everywhere and makes nobody wait who does not want to. `run` is the one loop that writes them.
+
+    Every row that `put` accepted is written exactly once, or counted as refused or lost. All methods belong to the Trio thread.
+    """
+
+    def __init__(self, database: Database, settings: StorageSettings, metrics: Metrics) -> None:
+        self._database = database
+        self._settings = settings
+        self._queue: deque[Entry] = deque()
+        self._calls_queued = 0
+        self._rows_waiting = 0
+        self._in_flight: Sequence[Entry] = ()
+        self._doubt: OutcomeUnknown | None = None
+        self._broken: StorageBroken | None = None
+        self._pause_s = 0.0
+        self._is_closed = False
+        self._flush = trio.CancelScope()
+        self._woken = trio.Event()
+        self._wake_at_rows = inf
+        self._limits = metrics.limits
+        self._errors = metrics.errors
+        counter = metrics.counter
+        self._rows_written = counter("storage_rows_written_total", "Rows that became durable.")
+        self._rows_refused = counter("storage_rows_refused_total", "Rows that the database refused, by table.", ("table",))
+        self._rows_lost = counter("storage_rows_lost_total", "Rows given up because the process ended before they could be written.")
+        self._failures = counter("storage_batches_failed_total", "Batches that could not be written and are tried again.", ("reason",))
+        self._batch_rows = metrics.histogram("storage_batch_rows", "Rows and calls of one transaction.", COUNT_BUCKETS)
+        self._batch_seconds = metrics.histogram("storage_batch_seconds", "From the beginning of a batch to the end of its commit.")
+        metrics.gauge("storage_rows_waiting", "Rows and calls given and not yet durable.", lambda: self.rows_waiting)
+        metrics.gauge("storage_oldest_row_age_seconds", "How long the oldest of them has been waiting.", lambda: self.oldest_row_age_s)
+        database.when_broken(self._hear_broken)
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows and calls that were given and are not yet durable."""
+        return self._rows_waiting
+
+    @property
+    def oldest_row_age_s(self) -> float:
+        """Seconds that the oldest of them has been waiting; 0 when there is none."""
+        oldest = next(iter(self._in_flight or self._queue), None)
+        return 0.0 if oldest is None else trio.current_time() - oldest.at
+
+    @property
+    def above_high_water(self) -> bool:
+        """Whether so much waits that doors should hear less."""
+        return self._rows_waiting >= self._settings.high_water_rows
+
+    def put(self, rows: Sequence[Row], on_durable: Callable[[], None] | None = None, on_failed: Callable[[], None] | None = None) -> bool:
+        """Write these rows soon. Never waits, never raises.
+
+        Returns False, and nothing of it is kept or called, when too many rows wait already (counted as the limit `storage.rows_max`) or
+        the writer has been closed. After the commit `on_durable` is called, in the order of the puts; or `on_failed` instead, if the
+        database refused one of the rows as such: the others are written all the same.
+        """
+        if not self._has_room_for(len(rows)):
+            return False
+        self._queue.append(Put(rows, trio.current_time(), on_durable, on_failed))
+        self._rows_waiting += len(rows)
+        if self._rows_waiting >= self._wake_at_rows or not rows:
+            self._woken.set()
+        return True
+
+    async def call(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work`, after the commit of the transaction in which it ran, behind all that was put before.
+
+        What `work` raises undoes its own doing alone and is raised here, after the commit too. Raises DatabaseDown or DiskFull when the
+        transaction was not committed. Who is cancelled stops waiting; the work is done all the same.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._has_room_for(1):
+            raise DatabaseDown
+        call = Call(work, trio.current_time(), trio.lowlevel.current_task())
+        self._queue.append(call)
+        self._rows_waiting += 1
+        self._calls_queued += 1
+        self._woken.set()
+
+        def abandon(_: Callable[[], object]) -> trio.lowlevel.Abort:
+            call.waiting = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abandon)
+
+    def close(self) -> None:
+        """Take nothing more; `run` writes what waits, for `flush_s` at most, and returns."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._flush.deadline = trio.current_time() + self._settings.flush_s
+            self._woken.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write until closed and empty. Cancelled, it closes itself and still writes for `flush_s`. Raises StorageBroken."""
+        task_status.started()
+        try:
+            with self._flush:
+                await self._write_on()
+        except trio.Cancelled:
+            self.close()
+            with trio.CancelScope(shield=True, deadline=self._flush.deadline):
+                await self._write_on()
+            raise
+        finally:
+            self._give_up()
+
+    async def _write_on(self) -> None:
+        while True:
+            if self._broken is not None:
+                raise self._broken
+            if self._pause_s:
+                await trio.sleep(self._pause_s)
+            if self._doubt is not None:
+                await self._ask_again(self._doubt)
+            elif self._queue:
+                await self._gather()
+                await self._write_next()
+            elif self._is_closed:
+                return
+            else:
+                await self._sleep_until(rows=1)
+
+    async def _gather(self) -> None:
+        """Rows wait a little for company; somebody who waits does not."""
+        alone = not self._calls_queued and self._rows_waiting < self._settings.batch_rows_max
+        if alone and not self._is_closed and not self._pause_s:
+            with trio.move_on_after(self._settings.batch_wait_s):
+                await self._sleep_until(self._settings.batch_rows_max)
+
+    async def _sleep_until(self, rows: int) -> None:
+        """Until so many rows wait, or anything else happens."""
+        self._woken = trio.Event()
+        self._wake_at_rows = rows
+        try:
+            await self._woken.wait()
+        finally:
+            self._wake_at_rows = inf
+
+    async def _write_next(self) -> None:
+        entries = self._in_flight = self._take()
+        begun_at = trio.current_time()
+        # Shielded, because a cancelled wait would not tell whether the rows are written. The database bounds it.
+        with trio.CancelScope(shield=True):
+            try:
+                written = await self._database.write(partial(write_batch, entries))
+            except OutcomeUnknown as doubt:
+                self._doubt = doubt
+                self._fail(doubt)
+            except (DatabaseDown, DiskFull) as error:
+                self._fail(error)
+                self._give_back()
+            else:
+                self._batch_rows.observe(sum(map(_size_of, entries)))
+                self._batch_seconds.observe(trio.current_time() - begun_at)
+                self._settle(written)
+
+    async def _ask_again(self, doubt: OutcomeUnknown) -> None:
+        """The connection was lost in a commit: nothing else is written before it is known whether that held."""
+        with trio.CancelScope(shield=True):
+            try:
+                held = await self._database.committed(doubt.transaction)
+            except DatabaseDown as error:
+                self._fail(error)
+                return
+            self._doubt = None
+            if held:
+                self._settle(doubt.result)
+            else:
+                self._give_back()
+
+    def _take(self) -> list[Entry]:
+        entries: list[Entry] = []
+        room = self._settings.batch_rows_max
+        while self._queue and room > 0:
+            entry = self._queue.popleft()
+            entries.append(entry)
+            room -= _size_of(entry)
+            self._calls_queued -= isinstance(entry, Call)
+        return entries
+
+    def _settle(self, written: Written) -> None:
+        """The transaction is durable: tell everybody, in order."""
+        entries, self._in_flight = self._in_flight, ()
+        if self._pause_s:
+            self._pause_s = 0.0
+            log.info("the database takes rows again")
+        for (table, kind), rows in written.poison.items():
+            self._rows_refused.add(table, by=rows)
+            log.error("the database refused rows", table=table, error=kind, rows=rows)
+        self._rows_written.add(by=sum(len(entry.rows) for entry in entries if isinstance(entry, Put)) - written.poison.total())
+        for entry in entries:
+            self._rows_waiting -= _size_of(entry)
+            if isinstance(entry, Call):
+                _answer(entry, written.answers[entry])
+            else:
+                self._tell(entry.on_failed if entry in written.failed else entry.on_durable)
+
+    def _tell(self, callback: Callable[[], None] | None) -> None:
+        if callback is None:
+            return
+        try:
+            callback()
+        except Exception:
+            self._errors.add("on_durable")
+            log.exception("a callback of the writer failed")
+
+    def _give_back(self) -> None:
+        """Nothing of the batch was written: its rows are first in line again. Its calls have been told."""
+        entries, self._in_flight = self._in_flight, ()
+        puts = [entry for entry in entries if isinstance(entry, Put)]
+        self._rows_waiting -= len(entries) - len(puts)
+        self._queue.extendleft(reversed(puts))
+
+    def _fail(self, error: GatewayError) -> None:
+        """The database could not: whoever waits for this batch is told, and the next try is later."""
+        self._failures.add(error.reason)
+        if not self._pause_s:
+            log.warning("the database takes no rows: trying again", reason=error.reason, rows_waiting=self._rows_waiting)
+        self._pause_s = min(max(2 * self._pause_s, self._settings.retry_first_s), self._settings.retry_max_s)
+        _refuse_calls(self._in_flight, error)
+
+    def _give_up(self) -> None:
+        """`run` ends: nobody waits for ever, and what is lost is counted."""
+        self._is_closed = True
+        left = [*self._in_flight, *self._queue]
+        self._in_flight = ()
+        self._queue.clear()
+        self._rows_waiting = self._calls_queued = 0
+        _refuse_calls(left, self._broken)
+        lost = sum(len(entry.rows) for entry in left if isinstance(entry, Put))
+        if lost:
+            self._rows_lost.add(by=lost)
+            log.error("rows were lost at the end", rows=lost)
+
+    def _has_room_for(self, rows: int) -> bool:
+        if self._is_closed:
+            self._rows_lost.add(by=rows)
+            return False
+        if self._rows_waiting + rows > self._settings.rows_max:
+            self._limits.add("storage.rows_max", by=rows)
+            return False
+        return True
+
+    def _hear_broken(self, broken: StorageBroken) -> None:
+        self._broken = broken
+        self._woken.set()
+
+
+def _size_of(entry: Entry) -> int:
+    return len(entry.rows) if isinstance(entry, Put) else 1
+
+
+def _answer(call: Call, result: outcome.Outcome[Any]) -> None:
+    if call.waiting is not None:
+        task, call.waiting = call.waiting, None
+        trio.lowlevel.reschedule(task, result)
+
+
+def _refuse_calls(entries: Sequence[Entry], cause: Exception | None) -> None:
+    """Each asker gets an error of its own: one object raised in many tasks would gather all their tracebacks."""
+    for entry in entries:
+        if isinstance(entry, Call):
+            refusal = DiskFull() if isinstance(cause, DiskFull) else DatabaseDown()
+            refusal.__cause__ = cause
+            _answer(entry, outcome.Error(refusal))

@@ -1,0 +1,116 @@
+"""Keys on disk: only their digests. Times are milliseconds since 1970, UTC."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
+
+from signal_gateway.domain.credential import Credential, CredentialKind
+from signal_gateway.storage.records import AuditEntry, write_audit
+from signal_gateway.storage.tables import credentials
+
+COLUMNS = tuple(credentials.c[name] for name in Credential.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """Which keys have ended. `mark` changes with every revocation, whatever the clocks of the revokers say."""
+
+    mark: tuple[int, int]
+    """How many keys are revoked, and the sum of when."""
+    revoked: frozenset[str]
+    expired: frozenset[str]
+    """Those that ended by time since the last look."""
+
+
+def credential_of(row: Any) -> Credential | None:
+    """The credential out of a row that begins with COLUMNS; None where an outer join found none."""
+    if row[0] is None:
+        return None
+    key_id, kind, digest, *rest = row[: len(COLUMNS)]
+    return Credential(key_id, CredentialKind(kind), bytes(digest), *rest)
+
+
+def keep(connection: Connection, credential: Credential) -> None:
+    """Write a new key."""
+    values = {column.name: getattr(credential, column.name) for column in COLUMNS}
+    connection.execute(insert(credentials).values(values))
+
+
+def create(connection: Connection, credential: Credential, actor: str) -> None:
+    """Write a new key, and in the audit trail who made it."""
+    keep(connection, credential)
+    detail = f"{credential.kind.value} key"
+    write_audit(connection, AuditEntry(credential.created_at, actor, "key_create", credential.id, "ok", detail=detail))
+
+
+def find(connection: Connection, credential_id: str) -> Credential | None:
+    """One key, live or not."""
+    row = connection.execute(select(*COLUMNS).where(credentials.c.id == credential_id)).first()
+    return None if row is None else credential_of(row)
+
+
+def find_all(connection: Connection) -> list[Credential]:
+    """Every key, newest first."""
+    rows = connection.execute(select(*COLUMNS).order_by(credentials.c.created_at.desc(), credentials.c.id))
+    return [found for row in rows if (found := credential_of(row)) is not None]
+
+
+def revoke(connection: Connection, credential_id: str, actor: str, now_ms: int) -> bool:
+    """Make a key worthless, and write in the audit trail who did. False when there is no such key, or it is revoked already."""
+    live = and_(credentials.c.id == credential_id, credentials.c.revoked_at.is_(None))
+    revoked = connection.execute(update(credentials).where(live).values(revoked_at=now_ms)).rowcount == 1
+    write_audit(connection, AuditEntry(now_ms, actor, "key_revoke", credential_id, "ok" if revoked else "not_found"))
+    return revoked
+
+
+def find_endings(connection: Connection, known: Endings, after_ms: int, until_ms: int) -> Endings:
+    """Which keys have ended, given what was known before; client and device keys end at `after_ms < expires_at <= until_ms`.
+
+    The ids of the revoked are read only when the mark has moved.
+    """
+    revoked_at = credentials.c.revoked_at
+    is_revoked = revoked_at.is_not(None)
+    count, total = connection.execute(select(func.count(), func.coalesce(func.sum(revoked_at), 0)).where(is_revoked)).one()
+    mark = (int(count), int(total))
+    revoked = known.revoked
+    if mark != known.mark:
+        revoked = frozenset(connection.scalars(select(credentials.c.id).where(is_revoked)))
+    ended = and_(
+        credentials.c.kind != CredentialKind.ENROLMENT.value,
+        credentials.c.expires_at > after_ms,
+        credentials.c.expires_at <= until_ms,
+    )
+    return Endings(mark, revoked, frozenset(connection.scalars(select(credentials.c.id).where(ended))))
+
+
+def keep_device_key(connection: Connection, credential: Credential) -> None:
+    """Write the own key of a device. Its first live key stays good until this one is first used; others, never used, are dropped.
+
+    So a phone that missed the answer is not locked out, and one that asks again and again does not fill the table.
+    The newer key has the later `created_at`, however fast they follow each other.
+    """
+    live = _live_device_keys(credential.client_id)
+    in_order = select(credentials.c.id, credentials.c.created_at).where(live).order_by(credentials.c.created_at)
+    oldest = connection.execute(in_order.limit(1)).first()
+    if oldest is not None:
+        connection.execute(delete(credentials).where(live, credentials.c.id != oldest.id))
+        credential = replace(credential, created_at=max(credential.created_at, oldest.created_at + 1))
+    create(connection, credential, actor=credential.client_id or "")
+
+
+def revoke_older_device_keys(connection: Connection, credential: Credential, now_ms: int) -> list[str]:
+    """A device came with a newer key of its own: revoke those that were before it. Returns their ids."""
+    older = and_(_live_device_keys(credential.client_id), credentials.c.created_at < credential.created_at)
+    ids = list(connection.scalars(select(credentials.c.id).where(older)))
+    for credential_id in ids:
+        revoke(connection, credential_id, credential.client_id or "", now_ms)
+    return ids
+
+
+def _live_device_keys(device_id: str | None) -> Any:
+    return and_(
+        credentials.c.client_id == device_id,
+        credentials.c.kind == CredentialKind.DEVICE.value,
+        credentials.c.revoked_at.is_(None),
+    )
