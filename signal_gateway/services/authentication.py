@@ -1,0 +1,247 @@
+"""Who may have a link: phones by enrolment and device keys, agents by tokens (CONTRACT.md §2, §3)."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import msgspec
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.credential import Credential, CredentialKind
+from signal_gateway.domain.device import DeviceDescription
+from signal_gateway.domain.errors import BadCredentials
+from signal_gateway.domain.events import CredentialRevoked
+from signal_gateway.domain.phone_settings import PhoneSettings
+from signal_gateway.domain.principal import LinkKind, Principal
+from signal_gateway.observe.logs import logger
+from signal_gateway.services.attempts import Attempts
+from signal_gateway.services.credentials import NO_DIGEST, Credentials, is_same, stored_key_id
+from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.storage import credentials as stored_keys
+from signal_gateway.storage import devices
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.devices import ClientLogin, DeviceRecord, PhoneLogin
+
+log = logger("auth")
+
+PHONE = "phone"
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[auth]` (S-45): who may come, and with what. Its repr tells no secret."""
+
+    token_secret: str = ""
+    """Signs the tokens of consoles and rooms. Empty: made on first start and kept in `<data_dir>/secrets`."""
+    token_expiry: int = 3600
+    """Seconds that a token of ours is good for."""
+    auth_method: Literal["token"] = "token"
+    """How clients say who they are (seed 003): by token is the one way there is."""
+    api_keys: tuple[str, ...] = ()
+    """Tokens of agents, each `client:token`."""
+    enrolment_keys: tuple[str, ...] = ()
+    """Keys that bring phones and agents in, each `name:key`."""
+    registration: Literal["open", "enrolment", "closed"] = "enrolment"
+    """Who may REGISTER: anybody, holders of an enrolment key or a token issued for the id, or the latter alone (C-09)."""
+    deadline_s: float = 5.0
+    """Seconds within which a link must authenticate."""
+    max_failed_per_id_per_minute: int = 5
+    """Failed attempts per (id, address) and minute before 429; 0 = unlimited."""
+    failed_attempts_kept: int = 10_000
+    """How many ids and how many addresses that failed are remembered at a time."""
+    audited_refusals_per_s: float = 10.0
+    """Lines a second that refused attempts may add to the audit trail and the log, after a burst of 100; 0 = unlimited."""
+
+    def __post_init__(self) -> None:
+        if self.token_expiry <= 0 or self.deadline_s <= 0 or self.failed_attempts_kept <= 0:
+            raise ValueError("token_expiry, deadline_s and failed_attempts_kept must be above 0")
+        if self.max_failed_per_id_per_minute < 0 or self.audited_refusals_per_s < 0:
+            raise ValueError("max_failed_per_id_per_minute and audited_refusals_per_s must not be below 0")
+
+    def __repr__(self) -> str:
+        keys = f"{len(self.api_keys)} api_keys, {len(self.enrolment_keys)} enrolment_keys"
+        return f"AuthSettings(registration={self.registration!r}, {keys})"
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneAdmission:
+    """A phone may have its link."""
+
+    principal: Principal
+    settings: PhoneSettings
+    device_key: str | None = field(default=None, repr=False)
+    """Its own key, when it asked for one: shown this once."""
+
+
+class Authentication:
+    """Decides who is let in. One database read for whoever comes; a write only for what is new.
+
+    Unknown id, wrong, expired or revoked key: the asker is told the same and the same work is done; the audit trail tells which it was.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        credentials: Credentials,
+        attempts: Attempts,
+        subscriber_ids: SubscriberIds,
+        phone_settings: PhoneSettings,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._credentials = credentials
+        self._attempts = attempts
+        self._subscriber_ids = subscriber_ids
+        self._phone_settings = phone_settings
+        self._wall_ms = wall_ms
+
+    def check_address(self, address: str) -> None:
+        """Raise RateLimited when too many attempts from this address failed within the last minute."""
+        self._attempts.check_address(address)
+
+    async def phone(self, key: str, description: DeviceDescription, address: str, wants_device_key: bool) -> PhoneAdmission:
+        """A phone comes with an enrolment key, or with its own device key.
+
+        An enrolment key binds to the device id at first connect, which is on disk before this returns. `wants_device_key` makes the
+        device a key of its own; one that comes with such a key has it already and gets no other. The first use of a newer device
+        key revokes the older ones. A device key stands alone: it outlives the enrolment key that brought its device in.
+        Raises BadCredentials, RateLimited, DatabaseDown, DiskFull.
+        """
+        device_id = description.device_id
+        self._attempts.check(device_id, address)
+        digest, key_id = self._credentials.digest(key), stored_key_id(key)
+        login = await self._database.read(lambda connection: devices.find_phone(connection, device_id, key_id))
+        self._attempts.check(device_id, address)  # others may have failed meanwhile: no guess counts beyond the limit
+
+        credential = self._credentials.enrolment_key(digest)
+        if is_same(digest, login.credential):
+            credential = login.credential
+        if credential is None:
+            raise self._refuse("connect", device_id, address, "bad_credentials")
+        refusal = _bars_phone(credential, login, device_id, self._wall_ms())
+        if refusal is not None:
+            raise self._refuse("connect", device_id, address, refusal)
+
+        record = await self._record(credential, login, description, address)
+        if login.older_device_keys and credential.kind is CredentialKind.DEVICE:
+            await self._revoke_older_keys(credential)
+        device_key = None
+        if wants_device_key and credential.kind is CredentialKind.ENROLMENT:
+            device_key = await self._new_device_key(device_id)
+        principal = Principal(LinkKind.PHONE, device_id, credential.id)
+        return PhoneAdmission(principal, self._settings_of(record), device_key)
+
+    async def agent(self, client_id: str, token: str, address: str) -> Principal:
+        """An agent CONNECTs with a token: of the configuration, a stored client key, or the one that it registered with.
+
+        Writes nothing. Raises BadCredentials, RateLimited, DatabaseDown.
+        """
+        self._attempts.check(client_id, address)
+        digest, key_id = self._credentials.digest(token), stored_key_id(token)
+        login = await self._database.read(lambda connection: devices.find_client(connection, client_id, key_id))
+        self._attempts.check(client_id, address)
+
+        credential_id = known_token(self._credentials, login, client_id, digest, self._wall_ms())
+        if credential_id is None:
+            raise self._refuse("connect", client_id, address, "bad_credentials")
+        return Principal(LinkKind.AGENT, client_id, credential_id, registered=login.token_digest is not None)
+
+    async def _record(self, credential: Credential, login: PhoneLogin, description: DeviceDescription, address: str) -> DeviceRecord:
+        """The device as it is now: enrolled if it is new, its description refreshed if it changed."""
+        device_id, now = description.device_id, self._wall_ms()
+        known = login.device or devices.new_device(device_id, PHONE, credential.id)
+        record = devices.described(known, description, self._subscriber_ids.redact_data(description.info) if description.info else None)
+        if credential.device_group is not None:
+            record = replace(record, device_group=credential.device_group)
+        if login.device is None:
+            refusal = await self._writer.call(lambda connection: devices.enrol(connection, record, credential, now))
+            if refusal is not None:
+                raise self._refuse("enrol", device_id, address, refusal)
+            self._attempts.accepted("enrol", device_id, address)
+            log.info("device enrolled", device_id=device_id, credential_id=credential.id)
+        elif not _same_description(record, known):
+            self._writer.put([devices.description_row(record, now)])
+        return record
+
+    def _settings_of(self, record: DeviceRecord) -> PhoneSettings:
+        """The settings of every phone, with what was changed for this one."""
+        changes = record.settings_changes()
+        if not changes:
+            return self._phone_settings
+        return msgspec.convert({**msgspec.structs.asdict(self._phone_settings), **changes}, PhoneSettings)
+
+    async def _new_device_key(self, device_id: str) -> str:
+        key, credential = self._credentials.draft(CredentialKind.DEVICE, client_id=device_id)
+        await self._writer.call(lambda connection: stored_keys.keep_device_key(connection, credential))
+        log.info("device key issued", device_id=device_id, credential_id=key.id)
+        return key.text
+
+    async def _revoke_older_keys(self, credential: Credential) -> None:
+        now = self._wall_ms()
+        for credential_id in await self._writer.call(lambda connection: stored_keys.revoke_older_device_keys(connection, credential, now)):
+            self._bus.publish(CredentialRevoked(credential_id))
+
+    def _refuse(self, action: str, client_id: str, address: str, outcome: str) -> BadCredentials:
+        self._attempts.failed(action, client_id, address, outcome)
+        return BadCredentials()
+
+
+def known_token(credentials: Credentials, login: ClientLogin, client_id: str, digest: bytes, now_ms: int) -> str | None:
+    """The id of what vouches for a client that shows a token of this digest; None when nothing does. The same work in every case."""
+    configured = credentials.client_token(client_id)
+    is_configured = is_same(digest, configured)
+    is_stored = is_same(digest, login.credential)
+    is_registered = is_record_token(login, digest)
+    if is_configured and configured is not None:
+        return configured.id
+    stored = login.credential
+    if is_stored and stored is not None and stored.kind is CredentialKind.CLIENT:
+        if stored.client_id == client_id and not stored.is_worthless(now_ms):
+            return stored.id
+        return None
+    if is_registered and holder_lives(credentials, login, client_id, now_ms):
+        return login.credential_id or f"registered:{client_id}"
+    return None
+
+
+def is_record_token(login: ClientLogin, digest: bytes) -> bool:
+    """Whether the client registered with the token of this digest; the same work when it never did."""
+    return is_same(digest, Credential("", CredentialKind.CLIENT, login.token_digest or NO_DIGEST)) and login.token_digest is not None
+
+
+def holder_lives(credentials: Credentials, login: ClientLogin, client_id: str, now_ms: int) -> bool:
+    """Whether the key behind a client's record still stands. A token that was no key (open registration) stands by itself."""
+    if login.credential_id is None:
+        return True
+    if login.holder is not None:
+        return not login.holder.is_worthless(now_ms)
+    digest = login.token_digest or NO_DIGEST
+    return credentials.enrolment_key(digest) is not None or is_same(digest, credentials.client_token(client_id))
+
+
+def _bars_phone(credential: Credential, login: PhoneLogin, device_id: str, now_ms: int) -> str | None:
+    """Why a right key does not let this phone in; None when it does."""
+    if credential.kind is CredentialKind.CLIENT:
+        return "wrong_kind"
+    if credential.revoked_at is not None:
+        return "revoked"
+    if credential.kind is CredentialKind.DEVICE:
+        if credential.client_id != device_id or login.device is None:
+            return "other_device"
+        return "expired" if credential.is_expired(now_ms) else None
+    if login.device is None:
+        return "expired" if credential.is_expired(now_ms) else None
+    return None if login.device.credential_id == credential.id else "bound_elsewhere"
+
+
+def _same_description(record: DeviceRecord, known: DeviceRecord) -> bool:
+    return replace(record, info=None) == replace(known, info=None) and _read(record.info) == _read(known.info)
+
+
+def _read(info: str | None) -> Mapping[str, Any] | None:
+    return json.loads(info) if info else None

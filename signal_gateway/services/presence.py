@@ -1,0 +1,278 @@
+"""Who is here: link state, last activity and freshness of every device, apart from each other (DESIGN.md §7)."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+
+import msgspec
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.device import DeviceStatus, PresenceView
+from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinked
+from signal_gateway.domain.principal import Principal
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.storage import records
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.records import StatusRecord
+from signal_gateway.storage.rows import Upsert
+
+log = logger("device")
+
+NOTHING_TOLD = DeviceStatus()
+NEVER_S = float("-inf")
+FLUSH_ROWS = 500
+
+
+class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[presence]`."""
+
+    fresh_s: float = 75.0
+    """A device that said something within this many seconds is fresh: two heartbeats and a half."""
+    status_write_s: float = 1.0
+    """Changed states go to disk this often: one row per device, the latest wins."""
+    offline_after_s: float = 300.0
+    """A link on which nothing was heard for so long counts as gone (seed 000: offline_threshold_minutes 5). 0 = never.
+
+    The door ends silent links long before (CONTRACT.md §9); this is for what the door cannot see."""
+    sweep_s: float = 10.0
+    """How often silent links are looked for, and devices forgotten."""
+    forget_after_s: float = 3600.0
+    """A device without a link leaves memory so long after its last activity. The database still knows it."""
+    offline_kept: int = 50_000
+    """Devices without a link that are kept in memory at a time; beyond it the one that went first is forgotten."""
+
+    def __post_init__(self) -> None:
+        if min(self.fresh_s, self.status_write_s, self.sweep_s, self.forget_after_s, self.offline_kept) <= 0:
+            raise ValueError("fresh_s, status_write_s, sweep_s, forget_after_s and offline_kept must be above 0")
+        if self.offline_after_s < 0:
+            raise ValueError("offline_after_s must not be below 0 (0 means never)")
+
+
+class _Device:
+    """What memory knows of one device. Times in seconds are of the monotonic clock."""
+
+    __slots__ = ("connected_at", "device_id", "generation", "heard_at_s", "is_silent", "kind", "linked", "reported", "session_id", "status")
+
+    def __init__(self, device_id: str) -> None:
+        self.device_id = device_id
+        self.kind = ""
+        self.linked = False
+        self.is_silent = False
+        self.generation = 0
+        self.session_id = ""
+        self.connected_at: int | None = None
+        self.heard_at_s = NEVER_S
+        self.reported: str | None = None
+        self.status = NOTHING_TOLD
+
+
+class Presence:
+    """Hears of links and of what devices tell, and knows what is so now.
+
+    The newest link of a device is the device's link: whatever an older one still says of its end changes nothing (generation numbers).
+    All but `run` and `find` are plain functions that never wait; `heard_from` without a status stands on the path of every message.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        settings: PresenceSettings,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._settings = settings
+        self._wall_ms = wall_ms
+        self._devices: dict[str, _Device] = {}
+        self._offline: OrderedDict[str, _Device] = OrderedDict()
+        self._sessions: dict[str, tuple[int, float]] = {}  # session id: connected at, in wall milliseconds and monotonic seconds
+        self._unwritten: dict[str, _Device] = {}
+        self._limits = metrics.limits
+        metrics.gauge("devices_linked", "Devices that have a link.", lambda: len(self._devices) - len(self._offline))
+        metrics.gauge("devices_remembered", "Devices in memory, with or without a link.", lambda: len(self._devices))
+        metrics.gauge("presence_unwritten", "Devices whose changed state is not given to the writer yet.", lambda: len(self._unwritten))
+
+    def link_opened(self, principal: Principal, session_id: str, address: str) -> int:
+        """A link authenticated. Returns its generation: from now on it is the device's link, and older ones are not."""
+        now, now_s = self._wall_ms(), trio.current_time()
+        device_id, kind = principal.client_id, principal.kind.value
+        device = self._devices.get(device_id) or self._remember(device_id)
+        self._offline.pop(device_id, None)
+        device.kind = kind
+        device.generation += 1
+        device.session_id = session_id
+        device.linked, device.is_silent = True, False
+        device.connected_at = now
+        device.heard_at_s = now_s
+        self._sessions[session_id] = (now, now_s)
+        self._unwritten[device_id] = device
+        self._writer.put([records.link_opened_row(device_id, session_id, kind, address, now)])
+        self._bus.publish(DeviceLinked(device_id, kind, device.generation, now))
+        return device.generation
+
+    def link_closed(self, device_id: str, generation: int, session_id: str, close_code: int | None, reason: str) -> None:
+        """A link ended. Only the end of the newest link takes the device offline. Telling the same end twice changes nothing."""
+        opened = self._sessions.pop(session_id, None)
+        if opened is None:
+            return
+        now, now_s = self._wall_ms(), trio.current_time()
+        connected_at, connected_at_s = opened
+        duration_s = now_s - connected_at_s
+        self._writer.put([records.link_closed_row(session_id, connected_at + round(duration_s * 1000), duration_s, close_code, reason)])
+        device = self._devices.get(device_id)
+        if device is None or device.generation != generation or device.session_id != session_id or not device.linked:
+            return
+        was_told = device.is_silent
+        self._go_offline(device)
+        if not was_told:
+            self._bus.publish(DeviceUnlinked(device_id, device.kind, generation, now, reason))
+
+    def heard_from(self, device_id: str, status: DeviceStatus | None = None) -> None:
+        """Something was heard. Without a status this is one look-up and one store: it stands on the path of every message."""
+        device = self._devices.get(device_id)
+        if device is None:
+            device = self._remember_offline(device_id)
+        device.heard_at_s = trio.current_time()
+        if device.is_silent:
+            self._is_back(device)
+        if status is not None:
+            device.status = device.status.merged(status)
+            self._unwritten[device_id] = device
+            self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
+
+    def reported(self, device_id: str, reported: str) -> None:
+        """A device told its own condition (T-19): one of PresenceStatus."""
+        device = self._devices.get(device_id) or self._remember_offline(device_id)
+        device.heard_at_s = trio.current_time()
+        if device.is_silent:
+            self._is_back(device)
+        device.reported = reported
+        self._unwritten[device_id] = device
+        self._bus.publish(DeviceSeen(device_id, self._wall_ms(), None))
+
+    def view(self, device_id: str) -> PresenceView | None:
+        """What memory knows: everything of a linked device since its link began, nothing of one that is long gone (see `find`)."""
+        device = self._devices.get(device_id)
+        return None if device is None else self._view(device, None)
+
+    async def find(self, device_id: str) -> PresenceView | None:
+        """What is known at all: memory, and beneath it what the database kept from before. None for an unknown device.
+
+        Raises DatabaseDown.
+        """
+        kept = await self._database.read(lambda connection: records.find_status(connection, device_id))
+        device = self._devices.get(device_id)
+        if device is not None:
+            return self._view(device, kept)
+        if kept is None:
+            return None
+        return PresenceView(device_id, False, 0, None, kept.last_activity_at, False, kept.reported, kept.status)
+
+    async def run(self, *, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """End what a crash left open, then write changed states every `status_write_s` and sweep every `sweep_s`.
+
+        What is unwritten when this is cancelled goes to the writer, which ends later.
+        """
+        abandoned = await self._writer.call(lambda connection: records.close_abandoned(connection, "server_restart"))
+        if abandoned:
+            log.warning("links of before the restart ended", links=abandoned)
+        task_status.started()
+        sweep_at_s = trio.current_time() + self._settings.sweep_s
+        try:
+            while True:
+                await trio.sleep(self._settings.status_write_s)
+                if trio.current_time() >= sweep_at_s:
+                    self._sweep()
+                    sweep_at_s = trio.current_time() + self._settings.sweep_s
+                while self._flush():
+                    await trio.lowlevel.checkpoint()  # ten thousand rows at once would hold the loop for 70 ms
+        finally:
+            while self._flush():
+                pass
+
+    def _remember(self, device_id: str) -> _Device:
+        device = self._devices[device_id] = _Device(device_id)
+        return device
+
+    def _remember_offline(self, device_id: str) -> _Device:
+        """A device that tells something and has no link here."""
+        device = self._remember(device_id)
+        self._keep_offline(device)
+        return device
+
+    def _go_offline(self, device: _Device) -> None:
+        device.linked = device.is_silent = False
+        device.connected_at = None
+        self._unwritten[device.device_id] = device
+        self._keep_offline(device)
+
+    def _keep_offline(self, device: _Device) -> None:
+        self._offline[device.device_id] = device
+        if len(self._offline) > self._settings.offline_kept:
+            self._limits.add("presence.offline_kept")
+            self._forget(next(iter(self._offline.values())))
+
+    def _forget(self, device: _Device) -> None:
+        """Out of memory; what is unwritten goes to the writer first."""
+        del self._offline[device.device_id], self._devices[device.device_id]
+        if self._unwritten.pop(device.device_id, None) is not None:
+            self._writer.put([self._row(device)])
+
+    def _is_back(self, device: _Device) -> None:
+        device.is_silent = False
+        self._unwritten[device.device_id] = device
+        self._bus.publish(DeviceLinked(device.device_id, device.kind, device.generation, self._wall_ms()))
+
+    def _sweep(self) -> None:
+        """Find links that fell silent, and forget devices that are long gone."""
+        now_s = trio.current_time()
+        if self._settings.offline_after_s:
+            silent_since_s = now_s - self._settings.offline_after_s
+            silent = [
+                device
+                for device in self._devices.values()
+                if device.heard_at_s <= silent_since_s and device.linked and not device.is_silent
+            ]
+            for device in silent:
+                device.is_silent = True
+                self._unwritten[device.device_id] = device
+                self._bus.publish(DeviceUnlinked(device.device_id, device.kind, device.generation, self._wall_ms(), "silent"))
+        gone_since_s = now_s - self._settings.forget_after_s
+        for device in [device for device in self._offline.values() if device.heard_at_s <= gone_since_s]:
+            self._forget(device)
+
+    def _flush(self) -> bool:
+        """Give the next changed states to the writer; whether there were any."""
+        slice_of = list(islice(self._unwritten, FLUSH_ROWS))
+        if slice_of:
+            self._writer.put([self._row(self._unwritten.pop(device_id)) for device_id in slice_of])
+        return bool(slice_of)
+
+    def _row(self, device: _Device) -> Upsert:
+        linked = device.linked and not device.is_silent
+        return records.status_row(device.device_id, linked, self._heard_at(device), device.reported, device.status, self._wall_ms())
+
+    def _heard_at(self, device: _Device) -> int | None:
+        """When something was last heard, on the wall clock of now: a step of that clock moves it along."""
+        if device.heard_at_s == NEVER_S:
+            return None
+        return self._wall_ms() - round((trio.current_time() - device.heard_at_s) * 1000)
+
+    def _view(self, device: _Device, kept: StatusRecord | None) -> PresenceView:
+        return PresenceView(
+            device_id=device.device_id,
+            linked=device.linked and not device.is_silent,
+            generation=device.generation,
+            connected_at=device.connected_at,
+            last_activity_at=self._heard_at(device),
+            fresh=trio.current_time() - device.heard_at_s <= self._settings.fresh_s,
+            reported=device.reported or (kept.reported if kept else None),
+            status=kept.status.merged(device.status) if kept else device.status,
+        )

@@ -1,0 +1,154 @@
+"""Client records of agents: REGISTER and UNREGISTER (CONTRACT.md §2, C-09, C-10, S-09 to S-19)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.credential import Credential, CredentialKind
+from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError
+from signal_gateway.domain.events import ClientUnregistered
+from signal_gateway.domain.principal import LinkKind, Principal
+from signal_gateway.observe.logs import logger
+from signal_gateway.services.attempts import Attempts
+from signal_gateway.services.authentication import holder_lives, is_record_token, known_token
+from signal_gateway.services.credentials import Credentials, is_same, stored_key_id
+from signal_gateway.storage import devices
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.devices import ClientLogin, ClientRecord, Vouch
+
+log = logger("auth")
+
+TAKEN = frozenset({"client_id_taken", "bound_elsewhere"})
+"""Refusals of a right token: the id belongs to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """What REGISTER asks (S-10). Its fields are checked already."""
+
+    client_id: str
+    token: str = field(repr=False)
+    version: str
+    capabilities: Sequence[str] = ()
+    metadata: Mapping[str, Any] | None = None
+    room_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A token that may register: the key that it is, None when it is none of ours, and by what right."""
+
+    credential_id: str | None
+    vouch: Vouch
+
+
+class Registration:
+    """Keeps one record per client. What a token may do is decided on one read, and again in the transaction that writes."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        credentials: Credentials,
+        attempts: Attempts,
+        registration: Literal["open", "enrolment", "closed"],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._credentials = credentials
+        self._attempts = attempts
+        self._registration = registration
+        self._wall_ms = wall_ms
+
+    async def register(self, request: RegisterRequest, address: str) -> Principal:
+        """Make or update the client's record; it is on disk before this returns. The same token gives the same record again.
+
+        A record whose key is revoked, expired or gone from the configuration yields to a token issued for the very client, and to
+        nobody else. Raises BadCredentials, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
+        """
+        client_id = request.client_id
+        self._attempts.check(client_id, address)
+        digest = self._credentials.digest(request.token)
+        login = await self._login(client_id, request.token)
+        self._attempts.check(client_id, address)
+
+        claim = self._claim(login, client_id, digest)
+        if claim is None:
+            raise self._refuse("register", client_id, address, "bad_credentials", BadCredentials())
+        record = ClientRecord(
+            client_id, digest, claim.credential_id, request.version, list(request.capabilities), request.metadata, request.room_id
+        )
+        now = self._wall_ms()
+        refusal = await self._writer.call(lambda connection: devices.register(connection, record, claim.vouch, now))
+        if refusal is not None:
+            error = ClientIdTaken() if refusal in TAKEN else BadCredentials()
+            raise self._refuse("register", client_id, address, refusal, error)
+        self._attempts.accepted("register", client_id, address)
+        log.info("client registered", client_id=client_id, credential_id=claim.credential_id)
+        return Principal(LinkKind.AGENT, client_id, claim.credential_id or f"registered:{client_id}", registered=True)
+
+    async def unregister(self, client_id: str, token: str, address: str) -> None:
+        """Delete the client's record: the token is checked first, and must be the one that registered it (S-17, S-18).
+
+        Raises BadCredentials (an unknown id too), ClientNotFound (the token is right, and there is no record), RateLimited,
+        DatabaseDown, DiskFull.
+        """
+        self._attempts.check(client_id, address)
+        digest = self._credentials.digest(token)
+        login = await self._login(client_id, token)
+        self._attempts.check(client_id, address)
+
+        now = self._wall_ms()
+        is_known = known_token(self._credentials, login, client_id, digest, now) is not None
+        is_holder = is_record_token(login, digest) and holder_lives(self._credentials, login, client_id, now)
+        if not is_known or (login.token_digest is not None and not is_holder):
+            raise self._refuse("unregister", client_id, address, "bad_credentials", BadCredentials())
+        gone = is_holder and await self._writer.call(lambda connection: devices.unregister(connection, client_id, digest))
+        if not gone:
+            self._attempts.refused("unregister", client_id, address, "client_not_found")
+            raise ClientNotFound
+        self._attempts.accepted("unregister", client_id, address)
+        log.info("client unregistered", client_id=client_id)
+        self._bus.publish(ClientUnregistered(client_id))
+
+    async def _login(self, client_id: str, token: str) -> ClientLogin:
+        key_id = stored_key_id(token)
+        return await self._database.read(lambda connection: devices.find_client(connection, client_id, key_id))
+
+    def _claim(self, login: ClientLogin, client_id: str, digest: bytes) -> _Claim | None:
+        """By what right a token of this digest registers this client; None when it has none. The same work for every token."""
+        now = self._wall_ms()
+        lives = holder_lives(self._credentials, login, client_id, now)
+        is_record = is_record_token(login, digest)
+        configured = self._credentials.client_token(client_id)
+        is_configured = is_same(digest, configured)
+        enrolment = self._credentials.enrolment_key(digest)
+        stored = login.credential if is_same(digest, login.credential) else None
+        if is_record:
+            return _Claim(login.credential_id, Vouch()) if lives else None
+        if is_configured and configured is not None:
+            return _Claim(configured.id, Vouch(issued=True, may_replace=not lives))
+        if stored is not None:
+            return self._stored_claim(stored, client_id, lives, now)
+        if enrolment is not None:
+            return self._enrolment_claim(enrolment)
+        return _Claim(None, Vouch()) if self._registration == "open" else None
+
+    def _stored_claim(self, stored: Credential, client_id: str, lives: bool, now: int) -> _Claim | None:
+        if stored.is_worthless(now) or stored.kind is CredentialKind.DEVICE:
+            return None
+        if stored.kind is CredentialKind.ENROLMENT:
+            return self._enrolment_claim(stored)
+        return _Claim(stored.id, Vouch(issued=True, may_replace=not lives)) if stored.client_id == client_id else None
+
+    def _enrolment_claim(self, enrolment: Credential) -> _Claim | None:
+        return None if self._registration == "closed" else _Claim(enrolment.id, Vouch(enrolled_by=enrolment))
+
+    def _refuse(self, action: str, client_id: str, address: str, outcome: str, error: GatewayError) -> GatewayError:
+        self._attempts.failed(action, client_id, address, outcome)
+        return error

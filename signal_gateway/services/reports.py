@@ -1,0 +1,122 @@
+"""What devices report: filed as it was sent, subscriber ids redacted, and found again (T-17 to T-35)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.events import ReportFiled
+from signal_gateway.domain.report import Report
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.storage import records
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+
+HEARTBEAT = "heartbeat"
+PAGE_REPORTS_MAX = 500
+
+# What tells one state of a phone from another. Battery percent and signal move with every beat: the latest status has them.
+STATE_FIELDS = ("battery_status", "network_type")
+SIM_STATE_FIELDS = (
+    "slot_index",
+    "is_active",
+    "carrier_name",
+    "phone_number",
+    "network_mcc",
+    "network_mnc",
+    "network_type",
+    "imei",
+    "imsi",
+    "iccid",
+)
+
+
+class ReportsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[reports]`."""
+
+    history_s: float = 300.0
+    """A heartbeat is filed this often per device, and whenever charging, network or SIMs changed; the others only show in the status."""
+    keep_subscriber_ids: bool = False
+    """Keep IMEI, IMSI and ICCID whole in filed reports, instead of their last four characters and a digest (C-36)."""
+    heartbeat_devices_kept: int = 100_000
+    """Devices whose last filed heartbeat is remembered; of one forgotten beyond it, the next heartbeat is filed."""
+
+    def __post_init__(self) -> None:
+        if self.history_s < 0 or self.heartbeat_devices_kept < 1:
+            raise ValueError("history_s must not be below 0, heartbeat_devices_kept must be above 0")
+
+
+class Reports:
+    """The file of all reports. `file` never waits."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        subscriber_ids: SubscriberIds,
+        settings: ReportsSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._subscriber_ids = subscriber_ids
+        self._settings = settings
+        self._filed_beats: OrderedDict[str, tuple[float, int]] = OrderedDict()  # device id: when, and in which state
+        self._limits = metrics.limits
+        self._spared = metrics.counter("heartbeats_spared_total", "Heartbeats that told nothing new and went into no history.")
+
+    def file(self, report: Report, on_durable: Callable[[], None] | None = None) -> None:
+        """File one report; `on_durable` is called once it is on disk. Publishes ReportFiled with what is filed.
+
+        A heartbeat that tells nothing new within `history_s` is not filed: there is nothing to wait for, so `on_durable` is called at once.
+        """
+        if report.type == HEARTBEAT and not self._is_news(report.device_id, report.data):
+            self._spared.add()
+            if on_durable is not None:
+                on_durable()
+            return
+        if not self._settings.keep_subscriber_ids:
+            report = replace(report, data=self._subscriber_ids.redact_data(report.data))
+        self._writer.put([records.report_row(report)], on_durable)
+        self._bus.publish(ReportFiled(report))
+
+    async def find(
+        self,
+        device_id: str | None = None,
+        type: str | None = None,  # noqa: A002 the word of the wire
+        after: int | None = None,
+        until: int | None = None,
+        limit: int = 100,
+    ) -> list[Report]:
+        """Filed reports, newest first, at most 500: heard at `after <= received_at < until`, milliseconds since 1970, UTC.
+
+        Raises DatabaseDown.
+        """
+        limit = max(0, min(limit, PAGE_REPORTS_MAX))
+        return await self._database.read(lambda connection: records.find_reports(connection, device_id, type, after, until, limit))
+
+    def _is_news(self, device_id: str, data: Mapping[str, Any]) -> bool:
+        now_s, state = trio.current_time(), _state(data)
+        filed = self._filed_beats.get(device_id)
+        if filed is not None and filed[1] == state and now_s - filed[0] < self._settings.history_s:
+            return False
+        self._filed_beats[device_id] = (now_s, state)
+        self._filed_beats.move_to_end(device_id)
+        if len(self._filed_beats) > self._settings.heartbeat_devices_kept:
+            self._filed_beats.popitem(last=False)
+            self._limits.add("reports.heartbeat_devices_kept")
+        return True
+
+
+def _state(data: Mapping[str, Any]) -> int:
+    """A number that is equal while the state is: the ids themselves are not kept for this."""
+    cards = data.get("sim_cards") or ()
+    sims = [[card.get(name) for name in SIM_STATE_FIELDS] for card in cards if isinstance(card, Mapping)]
+    return hash(repr(([data.get(name) for name in STATE_FIELDS], sims)))

@@ -1,0 +1,160 @@
+"""Reports: filed and found."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from signal_gateway.domain.events import ReportFiled
+from signal_gateway.domain.report import Report
+from signal_gateway.services.reports import Reports, ReportsSettings
+from tests.services.conftest import STARTED_MS, Services
+
+IMEI = "490154203237518"
+KINDS = [
+    "heartbeat",
+    "device_status",
+    "alarm",
+    "sms_log",
+    "sms_message",
+    "sms_delivery_report",
+    "ussd_response",
+    "ussd_response_failed",
+    "mms_received",
+    "rcs_received",
+    "ussd_code",
+    "find_device_success",
+    "find_device_failed",
+    "alarm_started",
+    "alarm_failed",
+    "alarm_stopped",
+    "alarm_stop_failed",
+    "ussd_cancelled",
+]
+SIM = {"slot_index": 0, "iccid": IMEI}
+BEAT: dict[str, Any] = {
+    "battery_level": 80,
+    "battery_status": "charging",
+    "network_type": "LTE",
+    "sim_cards": [{"slot_index": 0, "iccid": IMEI}],
+}
+
+
+def reports_of(services: Services, **settings: Any) -> Reports:
+    return Reports(services.database, services.writer, services.bus, services.subscriber_ids, ReportsSettings(**settings), services.metrics)
+
+
+def report(kind: str = "sms_log", device_id: str = "phone-1", received_at: int = STARTED_MS, **data: Any) -> Report:
+    return Report(device_id, kind, data, received_at, reported_at=5, message_id="m-1")
+
+
+def beat(**changes: Any) -> Report:
+    return report("heartbeat", **{**BEAT, **changes})
+
+
+async def test_every_kind_is_filed_told_and_found_as_it_was_sent(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    durable: list[str] = []
+    for kind in KINDS:
+        reports.file(report(kind, unknown={"field": [1, None, "ü"]}), lambda kind=kind: durable.append(kind))
+    await services.settle()
+
+    assert len(KINDS) == 18
+    assert durable == KINDS
+    assert [event.report.type for event in services.of(ReportFiled)] == KINDS
+    found = await reports.find()
+    assert [(one.type, one.data, one.reported_at, one.message_id) for one in reversed(found)] == [
+        (kind, {"unknown": {"field": [1, None, "ü"]}}, 5, "m-1") for kind in KINDS
+    ]
+
+
+async def test_reports_are_found_by_device_type_and_time_newest_first(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    for at in range(6):
+        reports.file(report(("sms_log", "alarm")[at % 2], f"phone-{at % 3}", STARTED_MS + at))
+    await services.settle()
+
+    async def found(**by: Any) -> list[int]:
+        return [one.received_at - STARTED_MS for one in await reports.find(**by)]
+
+    assert await found() == [5, 4, 3, 2, 1, 0]
+    assert await found(device_id="phone-1") == [4, 1]
+    assert await found(type="alarm") == [5, 3, 1]
+    assert await found(device_id="phone-1", type="alarm") == [1]
+    assert await found(after=STARTED_MS + 2, until=STARTED_MS + 4) == [3, 2]
+    assert await found(limit=2) == [5, 4]
+    assert await found(limit=-1) == []
+
+
+async def test_a_page_has_at_most_five_hundred_reports(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    for number in range(501):
+        reports.file(report(number=number))
+    await services.settle()
+
+    assert len(await reports.find(limit=10_000)) == 500
+
+
+async def test_heartbeats_that_tell_nothing_new_are_filed_every_five_minutes(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    acknowledged: list[float] = []
+    for number in range(31):  # 15 minutes, one every 30 s
+        reports.file(beat(battery_level=80 - number, signal_dbm=-65 - number), lambda: acknowledged.append(trio.current_time()))
+        await trio.sleep(30)
+    await services.settle()
+
+    assert len(await reports.find(type="heartbeat")) == 4
+    assert len(services.of(ReportFiled)) == 4
+    assert len(acknowledged) == 31
+    assert services.metrics.text().decode().count("heartbeats_spared_total 27.0") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"battery_status": "discharging"},
+        {"network_type": "5G"},
+        {"sim_cards": []},
+        {"sim_cards": [{"slot_index": 0, "iccid": "8990011234567890123"}]},
+        {"sim_cards": [{"slot_index": 0, "iccid": IMEI, "is_active": False}]},
+    ],
+)
+async def test_a_heartbeat_that_tells_a_change_is_filed_at_once(autojump_clock: MockClock, services: Services, change: dict[str, Any]):
+    reports = reports_of(services)
+    for told in (beat(), beat(), beat(**change), beat(**change), beat()):
+        reports.file(told)
+    await services.settle()
+
+    assert len(await reports.find()) == 3
+
+
+async def test_heartbeats_of_any_shape_are_filed(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    for cards in (None, "none", 5, [None, 1, "x"], [{"imei": {"deep": [1]}}], {"slot_index": 0}):
+        reports.file(beat(sim_cards=cards if cards != 5 else None))
+    await services.settle()
+
+    assert await reports.find()
+
+
+async def test_the_memory_of_heartbeats_is_bounded(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services, heartbeat_devices_kept=10)
+    for number in range(25):
+        reports.file(report("heartbeat", f"phone-{number}", **BEAT))
+
+    assert len(reports._filed_beats) == 10
+    assert services.metrics.limits.value("reports.heartbeat_devices_kept") == 15
+
+
+async def test_subscriber_ids_are_redacted_on_disk_and_in_what_is_told_unless_they_are_to_be_kept(
+    autojump_clock: MockClock, services: Services
+):
+    reports_of(services).file(beat())
+    reports_of(services, keep_subscriber_ids=True).file(beat(battery_status="full"))
+    await services.settle()
+
+    kept, redacted = await reports_of(services).find()
+    assert kept.data["sim_cards"][0]["iccid"] == IMEI
+    assert redacted.data["sim_cards"][0]["iccid"]["last_four"] == "7518"
+    assert IMEI not in repr(services.of(ReportFiled)[0])

@@ -1,0 +1,42 @@
+"""IMEI, IMSI and ICCID are never kept whole."""
+
+from signal_gateway.services.subscriber_ids import SubscriberIds
+
+IMEI = "490154203237518"
+
+
+def test_an_id_is_kept_by_its_last_four_characters_and_a_digest_that_is_equal_for_equal_ids():
+    ids = SubscriberIds(b"p" * 32)
+
+    kept = ids.redact(IMEI)
+
+    assert kept.last_four == "7518"
+    assert len(kept.digest) == 64
+    assert kept == ids.redact(IMEI)
+    assert kept.digest != ids.redact("490154203237519").digest
+    assert kept.digest != SubscriberIds(b"q" * 32).redact(IMEI).digest
+
+
+def test_a_short_id_shows_nothing():
+    assert SubscriberIds(b"p" * 32).redact("12345678").last_four == ""
+
+
+def test_ids_are_redacted_however_deep_and_all_else_stays():
+    ids = SubscriberIds(b"p" * 32)
+    data = {
+        "imei": IMEI,
+        "battery": 5,
+        "sim_cards": [{"ICCID": IMEI, "slot_index": 0, "imsi": None}],
+        "more": {"imei": [IMEI, 490154203237518]},
+    }
+
+    kept = ids.redact_data(data)
+
+    redacted = {"last_four": "7518", "digest": ids.redact(IMEI).digest}
+    assert kept == {
+        "imei": redacted,
+        "battery": 5,
+        "sim_cards": [{"ICCID": redacted, "slot_index": 0, "imsi": None}],
+        "more": {"imei": [redacted, redacted]},
+    }
+    assert data["imei"] == IMEI
