@@ -1,0 +1,57 @@
+# Two commands: `make serve` runs the gateway from a fresh clone, `make test` shows that it is right.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python of at least 3.11; `make PYTHON=/path/to/python3.12 serve` takes another.
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$each"; break; }; done)
+
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: serve test check bench docs lock clean
+
+serve: $(VENV)/.serves
+	$(BIN)/signal-gateway serve --config config.toml
+
+test: check
+	$(BIN)/pytest
+
+check: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.tests
+	$(BIN)/python -m bench
+
+# config.toml and docs/configuration.md, written anew from the classes that define the settings.
+docs: $(VENV)/.tests
+	$(BIN)/python -m signal_gateway.config_text config.toml docs/configuration.md
+
+# The locked dependencies, resolved anew (needs uv). No index and no address goes into the files.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+lock:
+	$(LOCK) --extra dev --output-file requirements-dev.lock
+	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Every dependency by its hash, then this project, as it stands in the folder.
+$(VENV)/.serves: requirements.lock pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --requirement requirements.lock
+	$(INSTALL) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.tests: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	$(INSTALL) --no-deps --editable .
+	@touch $@ $(VENV)/.serves
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "there is no Python of 3.11 or newer: install one, or say make PYTHON=/path/to/it" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

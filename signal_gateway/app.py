@@ -1,0 +1,193 @@
+"""The wiring: every part made once, by its constructor, and the order in which the stages live and die (DESIGN.md §3)."""
+
+import gc
+import os
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import trio
+
+from signal_gateway.bus.local import Bus, LocalBus
+from signal_gateway.config import Config, ConfigError, load_config
+from signal_gateway.domain.ids import uuid_v4
+from signal_gateway.lifecycle import Loop, Stop, stage
+from signal_gateway.observe.health import Health
+from signal_gateway.observe.logs import logger, logging_running, set_level
+from signal_gateway.observe.loop_health import LoopHealth, collector_watched, tell_process
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.observe.plain_http import PlainHttp
+from signal_gateway.services.attempts import Attempts
+from signal_gateway.services.authentication import Authentication
+from signal_gateway.services.credentials import Credentials
+from signal_gateway.services.limits import Limits
+from signal_gateway.services.presence import Presence
+from signal_gateway.services.registration import Registration
+from signal_gateway.services.reports import Reports
+from signal_gateway.services.secret_file import read_or_make_secret
+from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database, open_database
+from signal_gateway.storage.migrate import migrate
+from signal_gateway.websocket.admission import Admission
+from signal_gateway.websocket.door import Door
+from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.listener import Listener
+from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
+
+log = logger("server")
+
+GC_THRESHOLD_OBJECTS = 50_000
+"""New container objects between two runs of the youngest generation: a link makes about a hundred, and messages make none that last."""
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def new_uuid() -> UUID:
+    """A version 4 UUID."""
+    return uuid_v4(os.urandom(16))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a started server listens."""
+
+    websocket: int
+    metrics: int | None
+
+
+class Gateway:
+    """All services and the door over one database and one clock: what the server runs, and what a simulated world runs, too."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        metrics: Metrics,
+        pepper: bytes,
+        wall_ms: Callable[[], int] = wall_ms,
+        new_uuid: Callable[[], UUID] = new_uuid,
+    ) -> None:
+        auth, security = config.auth, config.security
+        subscriber_ids = SubscriberIds(pepper)
+        attempts = Attempts(
+            writer,
+            metrics,
+            wall_ms,
+            per_id_per_minute=auth.max_failed_per_id_per_minute,
+            per_address_per_minute=security.max_failed_auth_per_ip_per_minute,
+            entries_max=auth.failed_attempts_kept,
+            audited_refusals_per_s=auth.audited_refusals_per_s,
+        )
+        self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
+        self.limits = Limits(config.limits, metrics)
+        self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
+        self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
+        self.hub = Hub(bus, metrics)
+        self.door = Door(
+            server=config.server,
+            session=config.session,
+            security=security,
+            link=config.link,
+            outbox=config.outbox,
+            auth_deadline_s=auth.deadline_s,
+            metrics=metrics,
+            hub=self.hub,
+            admission=Admission(security, config.server.max_connections, metrics),
+            limits=self.limits,
+            authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, config.phones, wall_ms),
+            registration=Registration(database, writer, bus, self.credentials, attempts, auth.registration, wall_ms),
+            presence=self.presence,
+            reports=self.reports,
+            subscriber_ids=subscriber_ids,
+            has_room=lambda: not writer.above_high_water,
+            wall_ms=wall_ms,
+            new_uuid=new_uuid,
+        )
+        self.listener = Listener(self.door, config.handshake, frozenset({config.server.port, config.http.port, config.metrics.port}))
+
+    @property
+    def service_loops(self) -> tuple[Loop, ...]:
+        """The loops of the services' stage. What a crash left open is closed before the first link comes."""
+        return self.presence.run, self.credentials.run, self.limits.run
+
+
+async def serve(config: Config, *, task_status: trio.TaskStatus[Ports] = trio.TASK_STATUS_IGNORED) -> bool:
+    """Run the server until SIGTERM or SIGINT. Started with its ports. Returns whether every link was told goodbye.
+
+    Raises OSError when a port cannot be listened on, DatabaseDown or a migration's error when the database cannot be used,
+    SecretFileRefused when a secret is readable by others.
+    """
+    metrics, health = Metrics(), Health()
+    tls = tls_context(config.server) if config.server.tls_enabled else None
+    stop = Stop(partial(_reload, config, tls))
+    is_accepting = False
+    health.add("listener", lambda: None if is_accepting else "not accepting connections")
+    tell_process(metrics)
+    pepper = read_or_make_secret(config.data_dir / "secrets" / "pepper")
+    with logging_running(config.logging, config.data_dir, metrics, config.secrets()), collector_watched(metrics):
+        async with trio.open_nursery() as root:
+            await root.start(stop.watch_signals, root.cancel_scope)
+            metrics_port: int | None = None
+            if config.metrics.enabled:
+                metrics_port = await root.start(PlainHttp(config.metrics, metrics, health).run)
+            await root.start(LoopHealth(metrics).run)
+            async with storage_running(config, metrics, health) as (database, writer):
+                gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper)
+                async with stage(*gateway.service_loops), stage(gateway.hub.run), trio.open_nursery() as links:
+                    listeners = await open_listeners(config.server, tls)
+                    async with stage(partial(gateway.listener.serve, listeners, links)):
+                        _settle_collector()
+                        is_accepting = True
+                        task_status.started(Ports(port_of(listeners), metrics_port))
+                        log.info("serving", port=port_of(listeners), metrics_port=metrics_port)
+                        await stop.asked.wait()
+                        health.draining = True
+                        is_accepting = False
+                    await gateway.hub.drain(config.server.drain_s, config.link.close_s)
+                    links.cancel_scope.cancel()
+            log.info("stopped")
+            root.cancel_scope.cancel()
+    return not stop.at_once
+
+
+@asynccontextmanager
+async def storage_running(config: Config, metrics: Metrics, health: Health) -> AsyncGenerator[tuple[Database, BatchWriter], None]:
+    """The stage of storage: an up-to-date database and its writer, which ends by emptying its queue."""
+    async with open_database(config.storage, config.data_dir, metrics) as database:
+        await migrate(database)
+        writer = BatchWriter(database, config.storage, metrics)
+        health.add("storage", lambda: "the writer is behind" if writer.above_high_water else None)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(writer.run)
+            try:
+                yield database, writer
+            finally:
+                writer.close()
+
+
+def _settle_collector() -> None:
+    """What stands at the start stands for ever: keep it out of every later collection (DESIGN.md §4)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 100)
+
+
+def _reload(config: Config, tls: ssl.SSLContext | None) -> None:
+    """SIGHUP: the certificate and the log level, read again; what is wrong with them is logged and the old ones stay."""
+    try:
+        if tls is not None:
+            load_certificate(tls, config.server)
+        if config.path is not None:
+            set_level(load_config(config.path).logging.level)
+    except (OSError, ssl.SSLError, ConfigError) as error:
+        log.error("reload failed: what held before holds on", error=str(error))  # noqa: TRY400 - a sentence for the operator

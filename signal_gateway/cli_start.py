@@ -1,0 +1,92 @@
+"""What `serve` and `migrate` do, around the wiring of `app.py`: secrets made, the server run, and the start told to a person."""
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from signal_gateway.app import Ports, serve
+from signal_gateway.config import Config
+from signal_gateway.config_safety import DEMO_API_KEYS, DEMO_ENROLMENT_KEYS, is_exposed, token_secret
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.storage.database import Database, open_database
+from signal_gateway.storage.migrate import migrate
+
+
+def run_server(config: Config) -> bool:
+    """Serve until a signal ends it; whether every link was told goodbye. Tells where to connect on stdout once it listens."""
+    token_secret(config)  # made on first start, so that a folder that cannot keep it is told of before anybody connects
+    return trio.run(_serve, config)
+
+
+async def _serve(config: Config) -> bool:
+    said_goodbye = False
+
+    async def run(*, task_status: trio.TaskStatus[Ports]) -> None:
+        nonlocal said_goodbye
+        said_goodbye = await serve(config, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        ports: Ports = await nursery.start(run)
+        print(start_text(config, ports.websocket, ports.metrics), flush=True)
+    return said_goodbye
+
+
+def migrate_database(config: Config) -> str:
+    """Bring the database up to date; a sentence that says so."""
+
+    async def run() -> None:
+        async with database_open(config):
+            pass
+
+    trio.run(run)
+    return "the database is up to date"
+
+
+@asynccontextmanager
+async def database_open(config: Config) -> AsyncGenerator[Database, None]:
+    """The database of `config`, at the version of this program, without a server around it. Raises what `serve` raises of it."""
+    async with open_database(config.storage, config.data_dir, Metrics()) as database:
+        await migrate(database)
+        yield database
+
+
+def start_text(config: Config, websocket_port: int, metrics_port: int | None) -> str:
+    """Where to connect, with what, and what to try first. Names demo credentials, and no other secret, and those on loopback only."""
+    program = sys.argv[0] if "/" in sys.argv[0] and Path(sys.argv[0]).name == "signal-gateway" else "signal-gateway"
+    host = _reachable(config.server.host)
+    url = f"{'wss' if config.server.tls_enabled else 'ws'}://{host}:{websocket_port}/ws"
+    lines = [f"Signal gateway {version('signal-gateway')} listens.", "", f"  phones and agents   {url}"]
+    if metrics_port is not None:
+        watch = f"http://{_reachable(config.metrics.host)}:{metrics_port}"
+        lines.append(f"  metrics and health  {watch}/metrics  {watch}/health")
+    lines += [f"  data                {config.data_dir.resolve()}", ""]
+    lines += _demo_lines(config)
+    lines.append("Try:")
+    if metrics_port is not None:
+        lines += [f"  curl {watch}/health", f"  curl {watch}/metrics"]  # pyright: ignore[reportPossiblyUnboundVariable]
+    lines.append(f"  {program} simulate --url {url} --phones 50 --agents 10")
+    return "\n".join(lines)
+
+
+def _demo_lines(config: Config) -> list[str]:
+    clients = [entry for entry in config.auth.api_keys if entry in DEMO_API_KEYS]
+    keys = [entry for entry in config.auth.enrolment_keys if entry in DEMO_ENROLMENT_KEYS]
+    if is_exposed(config) or not clients + keys:
+        return []
+    lines = ["Demo credentials, for this machine alone:"]
+    lines += [f"  agent  client_id {client}  auth_token {token}" for client, _, token in (entry.partition(":") for entry in clients)]
+    lines += [f"  phone  api_key {key}" for _, _, key in (entry.partition(":") for entry in keys)]
+    return [*lines, ""]
+
+
+def _reachable(host: str) -> str:
+    """A host to connect to: one that stands for every address is reached on loopback."""
+    if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not listened on
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,140 @@
+"""A simulated fleet against a running server, and a live table of what it sees: `signal-gateway simulate`."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from random import Random
+
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from signal_gateway.testing.agent import SimulatedAgent
+from signal_gateway.testing.client import Client, LinkClosed, open_client
+from signal_gateway.testing.device import Dial, SimulatedDevice
+from signal_gateway.testing.numbers import FleetNumbers
+from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+
+TABLE_EVERY_S = 1.0
+LINE_EVERY_S = 5.0
+"""Where there is no terminal, one line is printed so often."""
+CONNECTS_AT_ONCE = 32
+"""Devices that dial at the same time: the server lets 64 strangers of one address in."""
+FAILURES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `simulate` is to do."""
+
+    url: str
+    """Of the server's endpoint, `ws://host:port/ws`."""
+    phones: int = 50
+    agents: int = 10
+    seconds: float | None = None
+    """None = until Ctrl-C."""
+    enrolment_key: str = "demo-enrolment-key"
+    rate_per_s: float = 1.0
+    """Messages a second of each device, beside the phones' heartbeats."""
+    prefix: str = "sim"
+    """How the ids of the devices begin."""
+
+
+async def run(plan: Plan) -> bool:
+    """Drive the server as planned and print what came of it. Returns whether every device had a link and nothing failed."""
+    numbers = FleetNumbers()
+    fleet = _muster(plan, numbers)
+    dialling = trio.CapacityLimiter(CONNECTS_AT_ONCE)
+    try:
+        with trio.move_on_after(plan.seconds if plan.seconds is not None else float("inf")):
+            async with trio.open_nursery() as nursery:
+                for device in fleet:
+                    nursery.start_soon(_live, device, plan.rate_per_s, dialling)
+                await _show(plan, numbers)
+    except* KeyboardInterrupt:
+        pass
+    Console().print(_table(plan, numbers, None))
+    return numbers.links_most == len(fleet) and not numbers.failures
+
+
+def _muster(plan: Plan, numbers: FleetNumbers) -> list[SimulatedDevice]:
+    fleet: list[SimulatedDevice] = []
+    dial = _dial(plan.url)
+    for number in range(plan.phones):
+        random = Random(f"{plan.prefix}-phone-{number}")
+        fleet.append(SimulatedPhone(invent_phone(number, random, plan.prefix), plan.enrolment_key, dial, numbers, random))
+    for number in range(plan.agents):
+        name = f"{plan.prefix}-agent-{number:04d}"
+        fleet.append(SimulatedAgent(name, plan.enrolment_key, dial, numbers, Random(name), registers=True))
+    return fleet
+
+
+def _dial(url: str) -> Dial:
+    base = url.removesuffix("/ws")
+
+    def dial(resource: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Client]:
+        return open_client(base + resource, headers)
+
+    return dial
+
+
+async def _live(device: SimulatedDevice, rate_per_s: float, dialling: trio.CapacityLimiter) -> None:
+    async with trio.open_nursery() as nursery:
+        async with dialling:
+            await nursery.start(device.live)
+        await trio.sleep(device.random.uniform(0, 1 / rate_per_s))
+        while True:
+            if device.client is not None:
+                await _say_something(device, device.client)
+            await trio.sleep(1 / rate_per_s)
+
+
+async def _say_something(device: SimulatedDevice, client: Client) -> None:
+    try:
+        if isinstance(device, SimulatedPhone):
+            await device.report_sms()
+        else:
+            await device.beat(client)
+    except trio.TooSlowError:
+        device.numbers.failures["no answer in time"] += 1
+    except LinkClosed:
+        pass  # the device itself hears the same, counts it and comes back
+
+
+async def _show(plan: Plan, numbers: FleetNumbers) -> None:
+    """A live table on a terminal; elsewhere a line now and then."""
+    console = Console()
+    begun_at = sent_at = trio.current_time()
+    sent_before = 0
+    with Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext() as live:
+        while True:
+            await trio.sleep(LINE_EVERY_S if live is None else TABLE_EVERY_S)
+            sent, now = numbers.sent.total(), trio.current_time()
+            rate = (sent - sent_before) / (now - sent_at)
+            sent_before, sent_at = sent, now
+            if live is None:
+                print(_line(numbers, now - begun_at, rate), flush=True)
+            else:
+                live.update(_table(plan, numbers, rate), refresh=True)
+
+
+def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
+    p50, p99 = (1000 * numbers.latency_s(share) for share in (0.5, 0.99))
+    failed = numbers.failures.total()
+    return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures"
+
+
+def _table(plan: Plan, numbers: FleetNumbers, rate: float | None) -> Table:
+    table = Table(title=f"{plan.phones} phones, {plan.agents} agents at {plan.url}", show_header=False)
+    table.add_row("links open", f"{numbers.links} of {plan.phones + plan.agents} (most: {numbers.links_most})")
+    if rate is not None:
+        table.add_row("messages sent a second", f"{rate:.0f}")
+    for name, counts in (("sent", numbers.sent), ("heard", numbers.heard)):
+        table.add_row(name, ", ".join(f"{kind} {count}" for kind, count in counts.most_common()) or "nothing")
+    table.add_row(
+        "answered in", "p50 {:.1f} ms, p95 {:.1f} ms, p99 {:.1f} ms".format(*(1000 * numbers.latency_s(x) for x in (0.5, 0.95, 0.99)))
+    )
+    failures = numbers.failures.most_common(FAILURES_SHOWN)
+    table.add_row("failures", ", ".join(f"{what}: {count}" for what, count in failures) or "none")
+    return table

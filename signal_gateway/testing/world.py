@@ -1,0 +1,99 @@
+"""A whole gateway in memory: its door over memory streams, its SQL inline, its time virtual. One seed replays a run (RELIABILITY).
+
+    async with open_world() as world:
+        phone = world.phone(1)
+        await world.links.start(phone.live)
+        await phone.report("sms_message", {...})
+
+Under `autojump_clock` an hour passes in no time. Nothing in here uses a thread.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from random import Random
+from uuid import UUID
+
+import trio
+from trio.testing import memory_stream_pair
+
+from signal_gateway.app import Gateway
+from signal_gateway.bus.local import LocalBus
+from signal_gateway.config import Config
+from signal_gateway.domain.ids import uuid_v4
+from signal_gateway.lifecycle import stage
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import InlineDatabase
+from signal_gateway.testing.agent import SimulatedAgent
+from signal_gateway.testing.client import Client, open_client_over
+from signal_gateway.testing.numbers import FleetNumbers
+from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+
+WORLD_BEGINS_MS = 1_767_225_600_000
+"""2026-01-01T00:00:00Z: the wall clock of every world at its beginning."""
+PEPPER = bytes(range(32))
+
+
+class World:
+    """One gateway and whoever connects to it. Made by `open_world`."""
+
+    def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int) -> None:
+        self.random = Random(seed)
+        self.links = links
+        """Where connections and simulated devices live."""
+        self.metrics = Metrics()
+        self.bus = LocalBus(self.metrics)
+        self.database = database
+        self.writer = BatchWriter(database, config.storage, self.metrics)
+        self.config = config
+        self.numbers = FleetNumbers()
+        self._begun_at = trio.current_time()
+        self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970 of this world's clock."""
+        return WORLD_BEGINS_MS + round((trio.current_time() - self._begun_at) * 1000)
+
+    def connect(self) -> trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]:
+        """The client's end of a new connection to the door."""
+        ours, theirs = memory_stream_pair()
+        self.links.start_soon(self.gateway.listener.serve_connection, theirs)
+        return ours
+
+    @asynccontextmanager
+    async def dial(self, resource: str = "/ws", headers: Mapping[str, str] | None = None) -> AsyncGenerator[Client, None]:
+        """A WebSocket client on a new connection. Raises NoLink when it is refused."""
+        async with open_client_over(self.connect(), resource, headers) as client:
+            yield client
+
+    def phone(self, number: int = 1, api_key: str = "demo-enrolment-key") -> SimulatedPhone:
+        """A phone of this world; it dials when it is told to `live`."""
+        random = Random(self.random.random())
+        return SimulatedPhone(invent_phone(number, random), api_key, self.dial, self.numbers, random)
+
+    def agent(self, client_id: str = "test_client_1", token: str = "test_token_1", registers: bool = False) -> SimulatedAgent:  # noqa: S107 - demo
+        """An agent of this world."""
+        return SimulatedAgent(client_id, token, self.dial, self.numbers, Random(self.random.random()), registers=registers)
+
+    def _new_uuid(self) -> UUID:
+        return uuid_v4(self.random.randbytes(16))
+
+
+@asynccontextmanager
+async def open_world(config: Config | None = None, seed: int = 0, database: InlineDatabase | None = None) -> AsyncGenerator[World, None]:
+    """A gateway that runs as long as the context lasts, with every stage of the real one. A `database` of before is a restart."""
+    config = config or Config()
+    kept = database or InlineDatabase()
+    async with trio.open_nursery() as storage:
+        async with trio.open_nursery() as links:
+            world = World(config, kept, links, seed)
+            await storage.start(world.writer.run)
+            gateway = world.gateway
+            async with stage(*gateway.service_loops), stage(gateway.hub.run):
+                try:
+                    yield world
+                finally:
+                    links.cancel_scope.cancel()
+        world.writer.close()
+    if database is None:
+        kept.close()

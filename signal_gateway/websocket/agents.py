@@ -1,0 +1,138 @@
+"""What agents may say, and where it goes (seed 003; CONTRACT.md §2). An agent says who it is with CONNECT or REGISTER."""
+
+from collections.abc import Mapping
+
+from protocol.agent import (
+    Connect,
+    ConnectAck,
+    Disconnect,
+    Heartbeat,
+    HeartbeatAck,
+    Register,
+    RegisterAck,
+    Unregister,
+    UnregisterAck,
+)
+from protocol.close_codes import CloseCode
+from protocol.dialect import Question
+from signal_gateway.domain.errors import DuplicateLink, GatewayError
+from signal_gateway.domain.principal import Principal
+from signal_gateway.services.registration import RegisterRequest
+from signal_gateway.websocket.link import Ears, Handler, Link
+from signal_gateway.websocket.phones import REPORT_HANDLERS
+
+WIRE_VERSION = "1.0.0"
+
+
+def greet_agent(link: Link) -> None:
+    """Nothing: an agent speaks first."""
+
+
+async def hear_connect(link: Link, message: Connect, question: Question) -> None:
+    """CONNECT: prove who this link is (C-09). No record is made."""
+    try:
+        principal = await link.door.authentication.agent(message.client_id, message.auth_token, link.address)
+        _check_link_is_free(link, message.client_id)
+    except GatewayError as error:
+        link.answer(question, ConnectAck(version=WIRE_VERSION, status=error.status, message=error.message))
+        _end_if_unauthenticated(link, error)
+        return
+    _take(link, principal, question)
+    server, limits = link.door.server, link.door.limits
+    answer = ConnectAck(
+        version=WIRE_VERSION,
+        status=200,
+        message="Connected",
+        client_id=message.client_id,
+        session_id=link.session_id,
+        heartbeat_interval=server.heartbeat_interval,
+        server_time=link.door.wall_ms(),
+        limits=limits.told,
+    )
+    link.answer(question, answer)
+
+
+async def hear_register(link: Link, message: Register, question: Question) -> None:
+    """REGISTER: make or renew the client's record; on a new link it is a CONNECT, too. On disk before the answer."""
+    request = RegisterRequest(
+        client_id=message.client_id,
+        token=message.auth_token,
+        version=message.version,
+        capabilities=tuple(message.capabilities),
+        metadata=message.metadata,
+        room_id=message.room_id,
+    )
+    try:
+        _check_link_is_free(link, message.client_id)
+        principal = await link.door.registration.register(request, link.address)
+    except GatewayError as error:
+        link.answer(question, RegisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
+        _end_if_unauthenticated(link, error)
+        return
+    _take(link, principal, question)
+    answer = RegisterAck(
+        version=WIRE_VERSION, status=200, message="Registration successful", client_id=message.client_id, session_id=link.session_id
+    )
+    link.answer(question, answer)
+
+
+async def hear_unregister(link: Link, message: Unregister, question: Question) -> None:
+    """UNREGISTER: forget the client's record (S-15 to S-17). The client's other links close; this one stays."""
+    try:
+        await link.door.registration.unregister(message.client_id, message.auth_token, link.address)
+    except GatewayError as error:
+        link.answer(question, UnregisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
+        return
+    other = link.door.hub.link_of(message.client_id)
+    if other is not None and other is not link:
+        other.close_soon(CloseCode.NORMAL, "the client was unregistered")
+    link.answer(question, UnregisterAck(version=WIRE_VERSION, status=200, message="Unregistration successful", client_id=message.client_id))
+
+
+def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
+    """HEARTBEAT: a sign of life, answered with the same timestamp (S-08). Writes nothing."""
+    link.door.presence.heard_from(link.client_id)
+    link.answer(question, HeartbeatAck(timestamp=message.timestamp))
+
+
+def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
+    """DISCONNECT: the client goes, and says so."""
+    link.close_soon(CloseCode.NORMAL, "the client disconnected")
+
+
+def _check_link_is_free(link: Link, client_id: str) -> None:
+    """Raise DuplicateLink when this link speaks for another client, or another link for this one and the older one is kept (C-17)."""
+    if link.principal is not None and link.principal.client_id != client_id:
+        raise DuplicateLink("This link belongs to another client")
+    other = link.door.hub.link_of(client_id)
+    if other is not None and other is not link and link.door.session.duplicate_policy == "reject_new":
+        raise DuplicateLink
+
+
+def _take(link: Link, principal: Principal, question: Question) -> None:
+    link.speaks_frames = not question.is_text
+    if not question.is_text:
+        link.payload_kind = question.payload_kind
+    link.authenticated(principal)
+
+
+def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
+    """A refused CONNECT or REGISTER ends a link that nobody vouches for; a fault of ours asks it to come back."""
+    if link.principal is not None:
+        return
+    if error.status >= 500:
+        link.close_soon(CloseCode.INTERNAL, error.reason)
+    elif error.status == 429:
+        link.close_soon(CloseCode.TOO_MANY, error.reason)
+    else:
+        link.close_soon(CloseCode.UNAUTHORISED, error.reason)
+
+
+_BEFORE: Mapping[type, Handler] = {Connect: hear_connect, Register: hear_register, Disconnect: hear_disconnect}
+_AFTER: Mapping[type, Handler] = {
+    **_BEFORE,
+    Unregister: hear_unregister,
+    Heartbeat: hear_heartbeat,
+    **REPORT_HANDLERS,
+}
+AGENT_EARS = Ears(before=_BEFORE, after=_AFTER)

@@ -1,0 +1,45 @@
+"""What all links of one gateway share: the services that their messages end in, and the limits they keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.authentication import Authentication
+from signal_gateway.services.limits import Limits
+from signal_gateway.services.presence import Presence
+from signal_gateway.services.registration import Registration
+from signal_gateway.services.reports import Reports
+from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.websocket.admission import Admission, SecuritySettings
+from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.link_settings import LinkSettings
+from signal_gateway.websocket.outbox import OutboxSettings
+from signal_gateway.websocket.server_settings import ServerSettings, SessionSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Handed to every link; made once, in `app.py`."""
+
+    server: ServerSettings
+    session: SessionSettings
+    security: SecuritySettings
+    link: LinkSettings
+    outbox: OutboxSettings
+    auth_deadline_s: float
+    """Seconds from the upgrade to CONNECT or REGISTER."""
+    metrics: Metrics
+    hub: Hub
+    admission: Admission
+    limits: Limits
+    authentication: Authentication
+    registration: Registration
+    presence: Presence
+    reports: Reports
+    subscriber_ids: SubscriberIds
+    has_room: Callable[[], bool]
+    """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
+    wall_ms: Callable[[], int]
+    new_uuid: Callable[[], UUID]
+    """A fresh version 4 UUID, for sessions and for frames that the server starts."""

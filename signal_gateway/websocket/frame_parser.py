@@ -1,0 +1,243 @@
+"""WebSocket frames of one link: what we hear ourselves, and what trio-websocket gets (RFC 6455 §5; DESIGN.md §4).
+
+trio-websocket stays the authority on the protocol. This parser takes from the byte stream what is plain and frequent - whole, masked,
+unfragmented data frames, pings and pongs - and passes everything else on, unchanged and in order. It reads the header of what it
+passes on, too, so that it knows where that frame ends, whether a fragmented message is under way, and refuses sizes before a byte
+of the payload is read. After a close frame or a violation nothing more is ours: the library gets all the rest.
+
+No I/O and no clock here: bytes in, calls on a FrameHearer out.
+"""
+
+from typing import Protocol
+
+from websockets.speedups import apply_mask
+
+OURS_BYTES_MAX = 65_556
+"""The largest binary frame of our protocol. What is longer goes to the library, which puts it together while it arrives."""
+
+TEXT = 0x81
+BINARY = 0x82
+CLOSE = 0x88
+PING = 0x89
+PONG = 0x8A
+_CONTINUATION = 0x00
+_FIN = 0x80
+_RESERVED = 0x70
+_CONTROL_BYTES_MAX = 125
+_DATA_OPCODES = (0x1, 0x2)
+_PASSABLE_OPCODES = (0x0, 0x1, 0x2, 0x9, 0xA)
+
+
+class FrameHearer(Protocol):
+    """Who is told what the parser finds."""
+
+    def hear_data(self, is_text: bool, payload: bytes) -> bool:
+        """A whole message. Returns False to hear nothing more until `FrameParser.resume`."""
+        ...
+
+    def hear_ping(self, payload: bytes) -> None:
+        """A ping, to be answered with a pong of the same payload."""
+        ...
+
+    def hear_pong(self) -> None:
+        """A pong: a sign of life."""
+        ...
+
+    def pass_on(self, data: bytes) -> None:
+        """Bytes for the library."""
+        ...
+
+    def refuse_size(self, limit: str) -> None:
+        """A message is larger than the setting `limit` allows (close code 1009). The parser has stopped."""
+        ...
+
+
+class FrameParser:
+    """Splits what a client sends into frames. `feed` takes bytes as they come; at most one message's bytes are kept."""
+
+    __slots__ = (
+        "_awaits_library",
+        "_fragment_bytes",
+        "_fragments",
+        "_hearer",
+        "_in_fragments",
+        "_library_only",
+        "_passing",
+        "_passing_ends_message",
+        "_paused",
+        "_rest",
+        "_size_limit",
+        "_stopped",
+        "fragments_max",
+        "message_bytes_max",
+        "messages_ended",
+    )
+
+    def __init__(self, hearer: FrameHearer, fragments_max: int) -> None:
+        self._hearer = hearer
+        self.fragments_max = fragments_max
+        self.message_bytes_max = 0
+        self._size_limit = ""
+        self.messages_ended = 0
+        """Counts whole messages, ours and the library's: a message that stays incomplete for too long is one that this does not count."""
+        self._rest = b""  # the beginning of a frame that is not complete yet
+        self._passing = 0  # bytes of the present frame that are still to be passed on
+        self._passing_ends_message = False
+        self._in_fragments = False
+        self._fragments = 0
+        self._fragment_bytes = 0
+        self._library_only = False
+        self._awaits_library = False  # a message was passed on whole; what stands behind it must be heard after it
+        self._paused = False
+        self._stopped = False
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether bytes are kept, not read: a handler waits, or the library has a message to be heard first."""
+        return self._paused or self._awaits_library
+
+    @property
+    def awaits_library(self) -> bool:
+        """Whether the library owes a message that was passed on to it whole."""
+        return self._awaits_library
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._rest or self._passing or self._in_fragments)
+
+    def limit_messages(self, bytes_max: int, setting: str) -> None:
+        """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
+        self.message_bytes_max = bytes_max
+        self._size_limit = setting
+
+    def resume(self) -> None:
+        """Go on after a pause, with the bytes that were left."""
+        self._paused = False
+        if not self._awaits_library:
+            self.feed(b"")
+
+    def library_gave_message(self) -> None:
+        """The message that was passed on has been heard: go on behind it."""
+        self._awaits_library = False
+        if not self._paused:
+            self.feed(b"")
+
+    def feed(self, data: bytes) -> None:
+        """Read what came. While paused it is kept, so the caller stops reading the socket."""
+        buffer = self._rest + data if self._rest else data
+        at, end = 0, len(buffer)
+        while at < end and not (self._paused or self._awaits_library or self._stopped):
+            if self._library_only:
+                self._hearer.pass_on(buffer[at:])
+                at = end
+            elif self._passing:
+                at = self._pass(buffer, at, end)
+            else:
+                begun_at = at
+                at = self._frame(buffer, at, end)
+                if at == begun_at and not (self._passing or self._library_only):
+                    break  # not whole yet
+        self._rest = b"" if self._stopped or at >= end else buffer[at:]
+
+    def _frame(self, buffer: bytes, at: int, end: int) -> int:
+        """Read the frame that begins at `at`. Returns where the next begins, or `at` when it is not whole or is to be passed on."""
+        if end - at < 2:
+            return at
+        first, second = buffer[at], buffer[at + 1]
+        length, body = second & 0x7F, at + 2
+        is_minimal = True
+        if length == 126:
+            if end - at < 4:
+                return at
+            length, body = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+            is_minimal = length > 125
+        elif length == 127:
+            if end - at < 10:
+                return at
+            length, body = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
+            is_minimal = length > 65_535
+        stop = body + 4 + length
+        if second & 0x80 and is_minimal:
+            if first in (BINARY, TEXT) and not self._in_fragments and length <= OURS_BYTES_MAX:
+                if length > self.message_bytes_max:
+                    return self._refuse(self._size_limit, at)
+                if stop > end:
+                    return at
+                payload = apply_mask(buffer[body + 4 : stop], buffer[body : body + 4])
+                if first == BINARY or is_utf8(payload):
+                    self.messages_ended += 1
+                    if not self._hearer.hear_data(first == TEXT, payload):
+                        self._paused = True
+                    return stop
+            elif first in (PING, PONG) and length <= _CONTROL_BYTES_MAX:
+                if stop > end:
+                    return at
+                if first == PING:
+                    self._hearer.hear_ping(apply_mask(buffer[body + 4 : stop], buffer[body : body + 4]))
+                else:
+                    self._hearer.hear_pong()
+                return stop
+        if not (second & 0x80 and is_minimal):
+            self._library_only = True
+            return at
+        return self._begin_passing(first, length, stop - at, at)
+
+    def _begin_passing(self, first: int, length: int, frame_bytes: int, at: int) -> int:
+        """The library's frame: large, fragmented, not UTF-8, a close, or against the rules."""
+        opcode = first & 0x0F
+        is_final = bool(first & _FIN)
+        out_of_turn = (opcode == _CONTINUATION and not self._in_fragments) or (opcode in _DATA_OPCODES and self._in_fragments)
+        bad_control = opcode > 7 and (not is_final or length > _CONTROL_BYTES_MAX)
+        if opcode not in _PASSABLE_OPCODES or first & _RESERVED or out_of_turn or bad_control:
+            self._library_only = True
+            return at
+        if opcode <= 2:
+            self._fragments += 1
+            self._fragment_bytes += length
+            if self._fragment_bytes > self.message_bytes_max:
+                return self._refuse(self._size_limit, at)
+            if self._fragments > self.fragments_max:
+                return self._refuse("link.fragments_max", at)
+            self._in_fragments = not is_final
+            if is_final:
+                self._fragments = self._fragment_bytes = 0
+            self._passing_ends_message = is_final
+        self._passing = frame_bytes
+        return at
+
+    def _pass(self, buffer: bytes, at: int, end: int) -> int:
+        stop = min(end, at + self._passing)
+        self._passing -= stop - at
+        if not self._passing and self._passing_ends_message:
+            self._passing_ends_message = False
+            self._awaits_library = True
+            self.messages_ended += 1
+        self._hearer.pass_on(buffer[at:stop])
+        return stop
+
+    def _refuse(self, limit: str, at: int) -> int:
+        self._stopped = True
+        self._hearer.refuse_size(limit)
+        return at
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether `data` is valid UTF-8, as a text message must be (RFC 6455 §8.1)."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def data_frame(first: int, payload: bytes) -> bytes:
+    """A server's frame: not masked, in one piece (RFC 6455 §5.2). `first` is TEXT, BINARY, PING or PONG."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65_536:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload

@@ -1,0 +1,270 @@
+"""The head of a request: read within bounds, and who asks (CONTRACT.md §1; RFC 6455 §4.2).
+
+We read the head ourselves, so that a slow, large or broken one costs little and never reaches trio-websocket. What the library gets is a
+head written anew from the few fields that an upgrade needs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+import msgspec
+import trio
+
+from signal_gateway.domain.device import DeviceDescription
+from signal_gateway.domain.ids import is_client_id
+from signal_gateway.domain.principal import LinkKind
+
+CONSOLE_SUBPROTOCOL = "signal-gateway.v1"
+_READ_BYTES = 4096
+_BEARER = "bearer "
+_STATUS_WORDS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    408: "Request Timeout",
+    409: "Conflict",
+    426: "Upgrade Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    507: "Insufficient Storage",
+}
+
+
+class HandshakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of the request that opens a link (H07, H08)."""
+
+    seconds_max: float = 5.0
+    """Seconds from the accepted connection to the end of the request's head."""
+    bytes_max: int = 16_384
+    """Bytes of a request's head."""
+    headers_max: int = 64
+    """Header fields of a request."""
+
+
+class Refused(Exception):
+    """This request gets a plain HTTP answer and no link. `text` is one line, safe to show; `reason` is a stable word for metrics."""
+
+    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+        self.text = text
+        self.headers = headers or {}
+
+
+class GoneAway(Exception):
+    """The peer closed the connection before its request was whole. There is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for an upgrade or for plain HTTP. Header names are lower case; of a repeated header all values, joined by commas."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    rest: bytes
+    """Bytes that came right behind the head: the first frames of an eager client."""
+
+    def upgrade_head(self) -> bytes:
+        """The head as trio-websocket is to see it: just what RFC 6455 §4.2.1 asks for; no extension is ever offered (C-60)."""
+        lines = [f"GET {self.path} HTTP/1.1"]
+        for name in ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"):
+            if (value := self.headers.get(name)) is not None:
+                lines.append(f"{name}: {value}")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+
+
+async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSettings) -> Request:
+    """Read one request's head. Raises Refused (400, 408, 431) or GoneAway; every bound is a setting."""
+    data = bytearray()
+    with trio.move_on_after(settings.seconds_max):
+        while (end := data.find(b"\r\n\r\n")) < 0:
+            if len(data) >= settings.bytes_max:
+                raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
+            try:
+                chunk = await transport.receive_some(_READ_BYTES)
+            except (OSError, trio.BrokenResourceError) as error:
+                raise GoneAway from error
+            if not chunk:
+                raise GoneAway
+            data += chunk
+        if end > settings.bytes_max:
+            raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
+        return parse_request(bytes(data[: end + 4]), bytes(data[end + 4 :]), settings.headers_max)
+    raise Refused(408, "handshake.seconds_max", f"no whole request within {settings.seconds_max:g} s")
+
+
+def parse_request(head: bytes, rest: bytes, headers_max: int) -> Request:
+    """One whole head. Raises Refused(400) for what is not HTTP/1.1, 431 for too many headers."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
+    try:
+        connection.receive_data(head)
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refused(400, "bad_request", "this is not an HTTP/1.1 request") from error
+    if not isinstance(event, h11.Request) or event.http_version not in (b"1.0", b"1.1"):
+        raise Refused(400, "bad_request", "this is not an HTTP/1.1 request")
+    if len(event.headers) > headers_max:
+        raise Refused(431, "handshake.headers_max", f"more than {headers_max} header fields")
+    headers: dict[str, str] = {}
+    for name, value in event.headers:
+        key, text = name.decode("ascii"), value.decode("utf-8", "replace")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    target = urlsplit(event.target.decode("ascii", "replace"))
+    try:
+        query = {key: values[-1] for key, values in parse_qs(target.query, keep_blank_values=True, max_num_fields=32).items()}
+    except ValueError as error:
+        raise Refused(400, "bad_request", "the query has too many fields") from error
+    return Request(event.method.decode("ascii"), target.path, query, headers, rest)
+
+
+def check_upgrade(request: Request) -> None:
+    """Raise Refused for all that is not an upgrade of `/ws`: our plain answers, and faults that RFC 6455 §4.2.1 names."""
+    if request.path == "/health" and request.method in ("GET", "HEAD"):
+        raise Refused(200, "health", "ok")
+    if request.path != "/ws":
+        raise Refused(404, "not_found", "there is /ws here, and /health")
+    headers = request.headers
+    upgrades = [word.strip().lower() for word in headers.get("upgrade", "").split(",")]
+    connection = [word.strip().lower() for word in headers.get("connection", "").split(",")]
+    if request.method != "GET" or "websocket" not in upgrades or "upgrade" not in connection:
+        raise Refused(426, "upgrade_required", "speak WebSocket here (RFC 6455)", {"Upgrade": "websocket"})
+    if headers.get("sec-websocket-version") != "13":
+        raise Refused(426, "bad_websocket_version", "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
+    if "sec-websocket-key" not in headers or "host" not in headers:
+        raise Refused(400, "bad_request", "an upgrade needs the headers Host and Sec-WebSocket-Key")
+
+
+def kind_of(request: Request) -> LinkKind:
+    """Who asks: the first row of CONTRACT.md §1 that fits."""
+    headers = request.headers
+    if "api_key" in request.query or "queue-name" in headers or "device-info" in headers:
+        return LinkKind.PHONE
+    if headers.get("authorization", "").lower().startswith(_BEARER) or "sec-websocket-protocol" in headers:
+        return LinkKind.CONSOLE
+    return LinkKind.AGENT
+
+
+def phone_key(request: Request) -> str:
+    """The key of a phone: header `Authorization: Bearer`, or query `api_key` as in seed 000. Empty when there is none."""
+    authorization = request.headers.get("authorization", "")
+    if authorization.lower().startswith(_BEARER):
+        return authorization[len(_BEARER) :].strip()
+    return request.query.get("api_key", "")
+
+
+def describe_phone(request: Request) -> tuple[DeviceDescription, bool]:
+    """The phone of header Device-Info, and whether it wants a device key. Raises Refused(400)."""
+    text = request.headers.get("device-info")
+    if text is None:
+        raise Refused(400, "bad_device_info", "the header Device-Info is missing")
+    try:
+        info: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "bad_device_info", "the header Device-Info is not JSON") from error
+    if not isinstance(info, dict) or not isinstance(info.get("device_id"), str):
+        raise Refused(400, "bad_device_info", "the header Device-Info has no device_id")
+    device_id: str = info["device_id"]
+    if not is_client_id(device_id):
+        raise Refused(400, "bad_device_info", "device_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+
+    def word(name: str) -> str | None:
+        value = info.get(name)
+        return value[:128] if isinstance(value, str) and value and value.isprintable() else None
+
+    queue_name = request.headers.get("queue-name") or device_id
+    description = DeviceDescription(
+        device_id=device_id,
+        queue_name=queue_name[:255],
+        manufacturer=word("manufacturer"),
+        model=word("model"),
+        device_group=word("device_group"),
+        sitename=word("sitename"),
+        info=info,
+    )
+    return description, info.get("wants_device_key") is True
+
+
+def check_origin(request: Request, allowed: tuple[str, ...], own_ports: frozenset[int], is_loopback: bool) -> None:
+    """Raise Refused(403) for a browser of another site (H01). No Origin is a device, and fine.
+
+    `allowed` has exact origins; `"self"` is the host of this request on any of our ports; `"*"` is believed on loopback only.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or ("*" in allowed and is_loopback) or (origin in allowed and "://" in origin):
+        return
+    if "self" in allowed and _is_own(origin, request.headers["host"], own_ports):
+        return
+    raise Refused(403, "bad_origin", "this origin is not allowed")
+
+
+def _is_own(origin: str, host: str, own_ports: frozenset[int]) -> bool:
+    """Whether `origin` is the host of this request, on the port of this request or on one of ours."""
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
+        their_port, our_port = theirs.port, ours.port
+    except ValueError:
+        return False
+    default = {"http": 80, "https": 443}.get(theirs.scheme)
+    # An origin is scheme, host and port alone; anything more is a trick (RFC 6454 §6.2).
+    if default is None or f"{theirs.scheme}://{theirs.netloc}" != origin or "@" in theirs.netloc:
+        return False
+    if not theirs.hostname or theirs.hostname != ours.hostname:
+        return False
+    port = their_port or default
+    return port in own_ports or port == (our_port or default)
+
+
+class TrustedProxies:
+    """The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed (`server.trusted_proxies`: addresses or networks)."""
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = [ip_network(network, strict=False) for network in networks]
+
+    def trusts(self, address: str) -> bool:
+        """Whether this address is one of them."""
+        try:
+            peer = ip_address(address)
+        except ValueError:
+            return False
+        return any(peer in network for network in self._networks)
+
+    def client_address(self, peer: str, request: Request) -> str:
+        """The address of the client itself: the last one of X-Forwarded-For that is not a trusted proxy's."""
+        if not self.trusts(peer):
+            return peer
+        hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
+        for hop in reversed(hops):
+            try:
+                address = str(ip_address(hop))
+            except ValueError:
+                break
+            if not self.trusts(address):
+                return address
+        return peer
+
+
+def plain_answer(refused: Refused, is_head: bool = False) -> bytes:
+    """One plain HTTP response that ends the connection."""
+    body = (refused.text + "\n").encode()
+    lines = [
+        f"HTTP/1.1 {refused.status} {_STATUS_WORDS[refused.status]}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in refused.headers.items()),
+    ]
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (b"" if is_head else body)

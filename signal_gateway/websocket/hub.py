@@ -1,0 +1,131 @@
+"""Every live link of this process, and which one speaks for which client (DESIGN.md §4, §7).
+
+A client has one link. When it comes again the newer link wins: the older one is fenced at once - nothing of it is heard or said any more -
+and closed with a code that tells it to stay away.
+"""
+
+from collections import Counter
+from typing import Protocol
+
+import trio
+
+from protocol.close_codes import CloseCode
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.events import CredentialRevoked
+from signal_gateway.domain.principal import LinkKind, Principal
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.outbox import Outbox
+
+SWEEP_EVERY_S = 1.0
+"""Seconds between two looks at all links: the precision of every deadline of a link."""
+
+log = logger("websocket")
+
+
+class LiveLink(Protocol):
+    """What the hub must know of a link."""
+
+    @property
+    def kind(self) -> LinkKind:
+        """Whose table of handlers it has."""
+        ...
+
+    @property
+    def principal(self) -> Principal | None:
+        """Whom it speaks for; None before authentication."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits for its peer."""
+        ...
+
+    def look_after(self, now: float) -> None:
+        """Keep its deadlines; `now` is in Trio seconds."""
+        ...
+
+    def close_soon(self, code: int, reason: str, retry_after_s: float | None = None) -> None:
+        """Fence it at once, and close it."""
+        ...
+
+
+class Hub:
+    """The table of links. `run` looks after their deadlines; `drain` says goodbye to all."""
+
+    def __init__(self, bus: Bus, metrics: Metrics) -> None:
+        self._links: dict[LiveLink, None] = {}
+        self._by_client: dict[str, LiveLink] = {}
+        self._empty = trio.Event()
+        bus.subscribe(CredentialRevoked, self._end_revoked)
+        metrics.gauge("links", "Open links, by kind.", self._count_by_kind, "kind")
+        metrics.gauge("outbox_bytes", "Bytes that wait for peers to read them, over all links.", self._outbox_bytes)
+        metrics.gauge("outbox_messages", "Messages that wait for peers to read them, over all links.", self._outbox_messages)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def add(self, link: LiveLink) -> None:
+        """A link has opened; it may not have said yet who it is."""
+        self._links[link] = None
+
+    def remove(self, link: LiveLink) -> None:
+        """A link has ended."""
+        self._links.pop(link, None)
+        if link.principal is not None and self._by_client.get(link.principal.client_id) is link:
+            del self._by_client[link.principal.client_id]
+        if not self._links:
+            self._empty.set()
+
+    def claim(self, link: LiveLink, client_id: str) -> None:
+        """From now on `link` speaks for the client; the link that did so is fenced and closed with 4500."""
+        older = self._by_client.get(client_id)
+        self._by_client[client_id] = link
+        if older is not None and older is not link:
+            older.close_soon(CloseCode.REPLACED, "replaced by a newer link")
+
+    def link_of(self, client_id: str) -> LiveLink | None:
+        """The link that speaks for this client, if it has one here."""
+        return self._by_client.get(client_id)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Once a second: pings for those we were silent to, an end for those who were silent to us."""
+        task_status.started()
+        next_at = trio.current_time() + SWEEP_EVERY_S
+        while True:
+            await trio.sleep_until(next_at)
+            now = trio.current_time()
+            next_at = max(next_at + SWEEP_EVERY_S, now)
+            for link in list(self._links):
+                link.look_after(now)
+
+    async def drain(self, seconds: float, close_s: float) -> None:
+        """Close every link with 1012, evenly spread over `seconds`, so that the fleet does not come back as one herd (H25).
+
+        Returns when all have ended, `close_s` after the last goodbye at the latest.
+        """
+        links = list(self._links)
+        log.info("draining", links=len(links), seconds=seconds)
+        begun_at = trio.current_time()
+        for place, link in enumerate(links):
+            await trio.sleep_until(begun_at + seconds * place / len(links))
+            link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
+        with trio.move_on_after(close_s + SWEEP_EVERY_S):
+            while self._links:
+                self._empty = trio.Event()
+                await self._empty.wait()
+
+    def _end_revoked(self, event: CredentialRevoked) -> None:
+        for link in list(self._by_client.values()):
+            if link.principal is not None and link.principal.credential_id == event.credential_id:
+                link.close_soon(CloseCode.UNAUTHORISED, "the key was revoked or has expired")
+
+    def _count_by_kind(self) -> dict[str, float]:
+        counts = Counter(link.kind for link in self._links)
+        return {kind.value: counts[kind] for kind in LinkKind}
+
+    def _outbox_bytes(self) -> float:
+        return sum(link.outbox.bytes_waiting for link in self._links)
+
+    def _outbox_messages(self) -> float:
+        return sum(link.outbox.messages_waiting for link in self._links)

@@ -1,0 +1,364 @@
+"""One live link: a nursery of its own, in which it lives and with which it dies (DESIGN.md §3, §4; X-01).
+
+What a link hears takes one way: frame parser -> `hear_data` -> dialect -> table of handlers -> services. What it says goes through one
+outbox. A handler that is a plain function runs at once; one that must wait pauses the link and runs in the link's nursery, with a
+deadline, so the messages of a link are always heard in order.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import trio
+import trio_websocket
+
+from protocol import dialect
+from protocol.agent import Disconnect, Heartbeat, ReportAck
+from protocol.close_codes import CloseCode, may_reconnect
+from protocol.dialect import Fault, Question
+from protocol.errors import INTERNAL, WireError
+from protocol.payload import PayloadKind
+from signal_gateway.domain.errors import DatabaseDown, GatewayError
+from signal_gateway.domain.principal import LinkKind, Principal
+from signal_gateway.domain.rate_limit import TokenBucket
+from signal_gateway.observe.logs import logger
+from signal_gateway.services.limits import ClientBuckets
+from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.door import Door
+from signal_gateway.websocket.frame_parser import BINARY, CLOSE, PING, PONG, TEXT, FrameParser, data_frame
+from signal_gateway.websocket.handshake import Request
+from signal_gateway.websocket.outbox import Outbox
+from signal_gateway.websocket.refusals import Refusals
+from signal_gateway.websocket.stream import LinkStream
+
+VIOLATIONS = (CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA)
+ROOM_POLL_S = 0.01
+"""Seconds between two looks at a writer that is behind."""
+HEARD_WITHOUT_ROOM = (Heartbeat, Disconnect)
+"""What writes nothing, and is heard however far the writer is behind."""
+
+log = logger("websocket")
+
+Handler = Callable[["Link", Any, Question], Coroutine[Any, Any, None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """What one kind of link hears: a handler for each type of message, before and after authentication."""
+
+    before: Mapping[type, Handler]
+    after: Mapping[type, Handler]
+
+
+class Link:
+    """One connection of one client. `run` serves it until it ends; everything else may be called by anybody, and never waits."""
+
+    def __init__(
+        self, door: Door, kind: LinkKind, ears: Ears, transport: trio.abc.Stream, request: Request, address: str, ticket: Ticket
+    ) -> None:
+        self.door = door
+        self.kind = kind
+        self.address = address
+        self.session_id = str(door.new_uuid())
+        self.principal: Principal | None = None
+        self.client_id = ""
+        """Whom this link speaks for; empty before authentication."""
+        self.generation = 0
+        self.payload_kind: int = PayloadKind.JSON
+        """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
+        self.speaks_frames = False
+        """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
+        self.outbox = Outbox(door.outbox, transport, door.metrics, self._too_slow)
+        head = request.upgrade_head()
+        self.stream = LinkStream(transport, self.outbox, head, request.rest, door.metrics, door.server.read_buffer_size)
+        self.parser = FrameParser(self, door.link.fragments_max)
+        self.stream.parser = self.parser
+        self.stream.last_word = self._close_frame_of_violation
+        self.parser.limit_messages(door.security.unauthenticated_message_bytes, "security.unauthenticated_message_bytes")
+        self._ears = ears
+        self._ticket = ticket
+        self._settings = door.link
+        self._buckets = _by_class(door.limits.stranger())
+        self._frames = TokenBucket(door.limits.frames, trio.current_time())
+        self._opened_at = trio.current_time()
+        self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
+        self._unfinished: tuple[int, float] | None = None
+        self._is_open = False
+        self._fenced = False
+        self._goodbye: tuple[int, str] | None = None
+        self._close_asked = trio.Event()
+
+    # a life
+
+    async def run(self, greet: Callable[["Link"], None], subprotocol: str | None = None) -> None:
+        """Answer the upgrade, then serve the link until the peer or we end it. `greet` is called once, right after the upgrade."""
+        hub = self.door.hub
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self.outbox.run)
+                with trio.fail_after(self._settings.close_s):
+                    proposal = await trio_websocket.wrap_server_stream(
+                        nursery, self.stream, max_message_size=self.door.server.max_message_size
+                    )
+                    self._websocket = await proposal.accept(subprotocol=subprotocol)
+                self._is_open = True
+                hub.add(self)
+                greet(self)
+                nursery.start_soon(self.stream.pump)
+                nursery.start_soon(self._close_when_asked)
+                await self._hear_library()
+                await self.stream.aclose()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._fenced = True
+            hub.remove(self)
+            self._tell_presence()
+
+    async def _hear_library(self) -> None:
+        """Hear what only trio-websocket can put together - fragments and large messages - until the link is closed."""
+        try:
+            while True:
+                message = await self._websocket.get_message()
+                is_text = isinstance(message, str)
+                if (waiting := self._hear(is_text, message.encode() if isinstance(message, str) else message)) is not None:
+                    await waiting
+                self.outbox.begin_batch()
+                self.parser.library_gave_message()
+                self.outbox.end_batch()
+                self.stream.go_on()
+        except trio_websocket.ConnectionClosed as closed:
+            if self._goodbye is None:
+                code = closed.reason.code if closed.reason is not None else 1006
+                self._goodbye = (code, "closed by the peer" if code != 1006 else "connection lost")
+
+    async def _close_when_asked(self) -> None:
+        await self._close_asked.wait()
+        code, reason = self._goodbye or (CloseCode.NORMAL, "")
+        with trio.move_on_after(self._settings.close_s):
+            await self._websocket.aclose(code, reason[:120])
+        self._nursery.cancel_scope.cancel()
+
+    def close_soon(self, code: int, reason: str, retry_after_s: float | None = None) -> None:
+        """Say goodbye and end the link. From this moment on nothing of it is heard, and nothing but the goodbye is said."""
+        if self._goodbye is not None:
+            return
+        if self.kind is LinkKind.AGENT and self.principal is not None and code != CloseCode.NORMAL:
+            goodbye = Disconnect(code=int(code), reason=reason, reconnect=may_reconnect(code), retry_after_s=retry_after_s)
+            self.say(goodbye, "disconnect")
+        self._goodbye = (code, reason)
+        self._fenced = True
+        self._close_asked.set()
+
+    def authenticated(self, principal: Principal) -> None:
+        """The client has proved who it is: this link speaks for it from now on, and an older one no more."""
+        if self._fenced:
+            return
+        is_new = self.principal is None
+        self.principal = principal
+        if not is_new:
+            return
+        self.client_id = principal.client_id
+        door = self.door
+        door.admission.authenticated(self._ticket)
+        door.hub.claim(self, principal.client_id)
+        self._buckets = _by_class(door.limits.client(principal.client_id))
+        self.parser.limit_messages(door.server.max_message_size, "server.max_message_size")
+        self.generation = door.presence.link_opened(principal, self.session_id, self.address)
+        log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
+
+    def look_after(self, now: float) -> None:
+        """Called once a second: deadlines of authentication, of one message, of silence; a ping when we were silent."""
+        if self._goodbye is not None:
+            return
+        settings, limits = self._settings, self.door.metrics.limits
+        if self.principal is None and now - self._opened_at >= self.door.auth_deadline_s:
+            limits.add("auth.deadline_s")
+            self._refusals.unauthenticated(None, is_text=False)
+            self.close_soon(CloseCode.UNAUTHORISED, "not authenticated in time")
+        elif not self.parser.is_paused and now - self.stream.heard_at >= settings.silence_max_s:
+            limits.add("link.silence_max_s")
+            self.close_soon(CloseCode.SILENT, "nothing heard for too long")
+        elif self._message_takes_too_long(now):
+            limits.add("link.message_seconds_max")
+            self.close_soon(CloseCode.SLOW, "one message took too long")
+        elif now - self.outbox.sent_at >= settings.ping_after_s:
+            self.outbox.put(data_frame(PING, b""))
+            self.door.metrics.messages.add("out", "ping")
+
+    @property
+    def heard_at(self) -> float:
+        """When something was last heard, in Trio seconds."""
+        return self.stream.heard_at
+
+    # hearing: called by the frame parser
+
+    def hear_data(self, is_text: bool, payload: bytes) -> bool:
+        """See FrameHearer: one whole message. False when its handler must wait: the parser keeps what stands behind it."""
+        self._count_frame()
+        waiting = self._hear(is_text, payload)
+        if waiting is None:
+            return True
+        self._nursery.start_soon(self._wait_and_resume, waiting)
+        return False
+
+    def hear_ping(self, payload: bytes) -> None:
+        """See FrameHearer."""
+        self._count_frame()
+        self.door.metrics.messages.add("in", "ping")
+        if not self._fenced:
+            self.outbox.put(data_frame(PONG, payload))
+
+    def hear_pong(self) -> None:
+        """See FrameHearer."""
+        self._count_frame()
+        self.door.metrics.messages.add("in", "pong")
+        if self.principal is not None and not self._fenced:
+            self.door.presence.heard_from(self.client_id)
+
+    def pass_on(self, data: bytes) -> None:
+        """See FrameHearer."""
+        self.stream.pass_on(data)
+
+    def refuse_size(self, limit: str) -> None:
+        """See FrameHearer."""
+        self.door.metrics.limits.add(limit)
+        self.close_soon(CloseCode.TOO_BIG, "the message is too big")
+
+    # saying
+
+    def answer(self, question: Question, message: object) -> None:
+        """Answer a question in its own encoding."""
+        self.put(question.is_text, dialect.answer(question, message), f"{question.name}_ack")
+
+    def say(self, message: object, name: str) -> None:
+        """Say something that nobody asked for, in the encoding that the client came with."""
+        is_text = not self.speaks_frames
+        self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid().bytes, message), name)
+
+    def acknowledge(self, question: Question, message_id: str | None = None) -> None:
+        """Tell a device that what it reported is kept: REPORT_ACK, or `ack` where its JSON asked for one (CONTRACT.md §2)."""
+        self.answer(question, ReportAck(status=200, message_id=message_id))
+
+    def refuse(self, question: Question | None, error: GatewayError, is_text: bool = False) -> None:
+        """Tell the asker why not, in an ERROR message."""
+        self._refusals.refused(question, error, is_text)
+
+    # inside
+
+    def _hear(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
+        """One message: decode, check the rate, hand to its handler. A handler that must wait is returned, not yet begun."""
+        if self._fenced:
+            return None
+        metrics = self.door.metrics
+        metrics.bytes.add("in", by=len(payload))
+        begun_at = perf_counter()
+        question: Question | None = None
+        try:
+            message, question = dialect.decode(is_text, payload, self.kind.value)
+            metrics.messages.add("in", question.name)
+            if (wait_s := self._buckets[question.rate_class].take(self.stream.heard_at)) > 0:
+                self._refusals.too_often(question, wait_s)
+                return None
+            ears = self._ears.before if self.principal is None else self._ears.after
+            handler = ears.get(type(message))
+            if handler is None:
+                self._refusals.unheard(question)
+                return None
+            if not self.door.has_room() and type(message) not in HEARD_WITHOUT_ROOM:
+                metrics.limits.add("storage.high_water_rows")
+                return self._wait(self._hear_when_there_is_room(handler, message, question), question)
+            waiting = handler(self, message, question)
+            return None if waiting is None else self._wait(waiting, question)
+        except WireError as error:
+            metrics.messages.add("in", "malformed" if error.question is None else error.question.name)
+            self._refusals.malformed(error, is_text)
+        except GatewayError as error:
+            self.refuse(question, error)
+        except Exception:
+            self._contain(question, is_text)
+        finally:
+            metrics.handle_seconds.observe(perf_counter() - begun_at)
+        return None
+
+    async def _hear_when_there_is_room(self, handler: Handler, message: object, question: Question) -> None:
+        """The writer is behind: this link is not read on until it has caught up (DESIGN.md §4)."""
+        while not self.door.has_room():  # noqa: ASYNC110 - the writer has no event for every link that might wait
+            await trio.sleep(ROOM_POLL_S)
+        if (waiting := handler(self, message, question)) is not None:
+            await waiting
+
+    async def _wait_and_resume(self, waiting: Coroutine[Any, Any, None]) -> None:
+        await waiting
+        self.outbox.begin_batch()
+        self.parser.resume()
+        self.outbox.end_batch()
+        self.stream.go_on()
+
+    async def _wait(self, waiting: Coroutine[Any, Any, None], question: Question) -> None:
+        """Run a handler that must wait, within the deadline; what it raises is told or contained as for one that need not."""
+        try:
+            with trio.move_on_after(self._settings.handler_deadline_s) as deadline:
+                await waiting
+            if deadline.cancelled_caught:
+                self.door.metrics.limits.add("link.handler_deadline_s")
+                self.refuse(question, DatabaseDown())
+        except GatewayError as error:
+            self.refuse(question, error)
+        except Exception:
+            self._contain(question, question.is_text)
+
+    def _contain(self, question: Question | None, is_text: bool) -> None:
+        self.door.metrics.errors.add("link")
+        log.exception("a handler failed", kind=self.kind.value, session_id=self.session_id, message=question.name if question else None)
+        self._refusals.fault(question, is_text, Fault(INTERNAL.status, INTERNAL.type, INTERNAL.code, "internal", "Internal server error"))
+        self.close_soon(CloseCode.INTERNAL, "internal server error")
+
+    def put(self, is_text: bool, payload: bytes, name: str) -> None:
+        """Send one whole message, counted as `name`."""
+        if self._fenced:  # a newer link speaks for this client, or we have said goodbye
+            return
+        metrics = self.door.metrics
+        metrics.messages.add("out", name)
+        metrics.bytes.add("out", by=len(payload))
+        self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
+
+    def _count_frame(self) -> None:
+        """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
+        now = self.stream.heard_at
+        if (owed_s := self._frames.spend(now)) > 0:
+            if self.stream.read_not_before <= now:
+                self.door.metrics.limits.add("limits.frames_per_s")
+            self.stream.read_not_before = now + owed_s
+
+    def _message_takes_too_long(self, now: float) -> bool:
+        """Whether the message that is under way now was so `message_seconds_max` ago, too (a slow sender holds memory)."""
+        if not self.parser.is_incomplete or self.parser.is_paused:
+            self._unfinished = None
+            return False
+        ended = self.parser.messages_ended
+        if self._unfinished is None or self._unfinished[0] != ended:
+            self._unfinished = (ended, now)
+        return now - self._unfinished[1] >= self._settings.message_seconds_max
+
+    def _too_slow(self, limit: str) -> None:
+        """The peer does not read (H14). Had it read something meanwhile, it gets the close code as its last word."""
+        self.close_soon(CloseCode.SLOW, f"too slow: {limit}")
+
+    def _close_frame_of_violation(self) -> bytes | None:
+        """trio-websocket hangs up on a client that breaks the protocol; RFC 6455 §7.1.7 would have it told the code first."""
+        closed = self._websocket.closed if self._is_open else None
+        return None if closed is None or closed.code not in VIOLATIONS else data_frame(CLOSE, int(closed.code).to_bytes(2, "big"))
+
+    def _tell_presence(self) -> None:
+        if self.principal is None:
+            return
+        code, reason = self._goodbye or (1006, "connection lost")
+        self.door.presence.link_closed(self.client_id, self.generation, self.session_id, int(code), reason)
+        about = {"kind": self.kind.value, "client_id": self.client_id, "session_id": self.session_id}
+        log.info("link closed", **about, code=int(code), reason=reason)
+
+
+def _by_class(buckets: ClientBuckets) -> Mapping[str, TokenBucket]:
+    return {"data": buckets.data, "control": buckets.control, "signal": buckets.signal}

@@ -1,0 +1,163 @@
+"""Where links begin: accept, read the request, refuse or upgrade. What goes wrong with one connection stays with it (H33)."""
+
+from collections.abc import Sequence
+
+import trio
+import trio_websocket
+
+from signal_gateway.domain.errors import DuplicateLink, GatewayError, RateLimited
+from signal_gateway.domain.principal import LinkKind
+from signal_gateway.observe.logs import logger
+from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.agents import AGENT_EARS, greet_agent
+from signal_gateway.websocket.door import Door
+from signal_gateway.websocket.handshake import (
+    GoneAway,
+    HandshakeSettings,
+    Refused,
+    Request,
+    TrustedProxies,
+    check_origin,
+    check_upgrade,
+    describe_phone,
+    kind_of,
+    phone_key,
+    plain_answer,
+    read_request,
+)
+from signal_gateway.websocket.link import Link
+from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
+
+LINGER_S = 1.0
+"""Seconds in which a refused peer may read its answer before the socket is closed under it."""
+BACKLOG_CONNECTIONS = 1024
+USER_TIMEOUT_MS = 30_000
+"""Milliseconds that sent data may stay unacknowledged before the kernel gives the connection up (H15)."""
+
+GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed, trio_websocket.HandshakeError)
+"""How a peer that is gone looks from here: nobody's fault, and nothing to log."""
+
+log = logger("websocket")
+
+
+class Listener:
+    """The door on one port. `serve` accepts until it is cancelled; the links live in the nursery that it is given."""
+
+    def __init__(self, door: Door, handshake: HandshakeSettings, own_ports: frozenset[int]) -> None:
+        self._door = door
+        self._handshake = handshake
+        self._own_ports = own_ports
+        self._proxies = TrustedProxies(door.server.trusted_proxies)
+        self._connections = door.metrics.counter("connections_total", "Connections accepted.")
+        self._refusals = door.metrics.refusals
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        links: trio.Nursery,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept on every listener until cancelled. Running out of file descriptors pauses it, and ends nothing (H16)."""
+        task_status.started()
+        await trio.serve_listeners(self.serve_connection, list(listeners), handler_nursery=links)
+
+    async def serve_connection(self, transport: trio.abc.Stream) -> None:
+        """One connection, from its first byte to its last. Raises nothing but Cancelled."""
+        self._connections.add()
+        scope = trio.CancelScope()
+        try:
+            with scope:
+                await self._serve(transport, scope)
+        except* GONE:
+            self._refusals.add("connection_lost")
+        except* Exception:
+            self._door.metrics.errors.add("connection")
+            log.exception("a connection failed")
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(transport)
+
+    async def _serve(self, transport: trio.abc.Stream, scope: trio.CancelScope) -> None:
+        peer = peer_address(transport)
+        ticket: Ticket | None = None
+        is_head = False
+        try:
+            ticket = self._door.admission.enter(peer, scope.cancel, counts_by_address=not self._proxies.trusts(peer))
+            request = await read_request(transport, self._handshake)
+            is_head = request.method == "HEAD"
+            await self._upgrade(transport, request, peer, ticket)
+        except Refused as refused:
+            self._refusals.add(refused.reason)
+            await self._answer(transport, refused, is_head)
+        except GoneAway:
+            self._refusals.add("gone_before_request")
+        finally:
+            if ticket is not None:
+                self._door.admission.leave(ticket)
+
+    async def _upgrade(self, transport: trio.abc.Stream, request: Request, peer: str, ticket: Ticket) -> None:
+        check_upgrade(request)
+        door = self._door
+        door.admission.check_connections()
+        address = self._proxies.client_address(peer, request)
+        if address != peer:
+            door.admission.move(ticket, address)
+        is_loopback = door.server.host in ("127.0.0.1", "::1", "localhost")
+        check_origin(request, door.security.allowed_origins, self._own_ports, is_loopback)
+        try:
+            door.authentication.check_address(address)
+            kind = kind_of(request)
+            if kind is LinkKind.CONSOLE:
+                raise Refused(501, "not_implemented", "dashboards are not served yet")
+            if kind is LinkKind.PHONE:
+                await self._serve_phone(transport, request, address, ticket)
+            else:
+                await Link(door, kind, AGENT_EARS, transport, request, address, ticket).run(greet_agent)
+        except GatewayError as error:
+            raise refused_by(error) from error
+
+    async def _serve_phone(self, transport: trio.abc.Stream, request: Request, address: str, ticket: Ticket) -> None:
+        """A phone proves itself before its upgrade is answered: its refusals are plain HTTP (CONTRACT.md §1)."""
+        door = self._door
+        key = phone_key(request)
+        if not key:
+            raise Refused(401, "bad_credentials", "an api_key is needed: header Authorization or query api_key")
+        description, wants_device_key = describe_phone(request)
+        admission = None
+        with trio.move_on_after(door.link.handler_deadline_s):
+            admission = await door.authentication.phone(key, description, address, wants_device_key)
+        if admission is None:
+            raise Refused(503, "link.handler_deadline_s", "the server could not answer in time")
+        if door.session.duplicate_policy == "reject_new" and door.hub.link_of(description.device_id) is not None:
+            raise DuplicateLink
+        link = Link(door, LinkKind.PHONE, PHONE_EARS, transport, request, address, ticket)
+        await link.run(greet_phone(admission))
+
+    async def _answer(self, transport: trio.abc.Stream, refused: Refused, is_head: bool) -> None:
+        """One plain answer; then the peer may hang up first, so that the answer is not lost to a reset."""
+        with trio.move_on_after(LINGER_S):
+            await transport.send_all(plain_answer(refused, is_head))
+            if isinstance(transport, trio.abc.HalfCloseableStream):
+                await transport.send_eof()
+                while await transport.receive_some(4096):
+                    pass
+
+
+def refused_by(error: GatewayError) -> Refused:
+    """The plain HTTP answer that says what a service refused."""
+    headers = {"Retry-After": str(max(1, round(error.retry_after_s)))} if isinstance(error, RateLimited) else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Refused(error.status, error.reason, error.message, headers)
+
+
+def peer_address(transport: trio.abc.Stream) -> str:
+    """The address at the other end of a TCP connection, with or without TLS; "" where there is none (memory streams)."""
+    inner = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
+    if not isinstance(inner, trio.SocketStream):
+        return ""
+    try:
+        return str(inner.socket.getpeername()[0])
+    except OSError:  # gone already; the next read says so
+        return ""

@@ -1,0 +1,95 @@
+"""What phones may say, and where it goes (seed 000). A phone is authenticated before its upgrade is answered: CONTRACT.md §1, §3."""
+
+from collections.abc import Callable, Mapping
+
+from protocol.dialect import Question
+from protocol.phone_commands import ConnectionEstablished
+from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
+from protocol.phone_reports import SimCard as ReportedSim
+from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
+from signal_gateway.domain.report import Report
+from signal_gateway.services.authentication import PhoneAdmission
+from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.websocket.link import Ears, Handler, Link
+
+JSON_ACK = "ack"
+"""The answer of a phone's JSON, which has none in the source: only what carries a `request_id` gets it."""
+STATUS_WORD_CHARS_MAX = 32
+"""Characters of a word that the latest status keeps: `charging`, `LTE`."""
+
+
+def greet_phone(admission: PhoneAdmission) -> Callable[[Link], None]:
+    """The first message of a phone's link: its settings, and its own key if it asked for one (T-10, CONTRACT.md §3)."""
+
+    def greet(link: Link) -> None:
+        link.authenticated(admission.principal)
+        link.say(ConnectionEstablished(settings=admission.settings, device_key=admission.device_key), "connection_established")
+
+    return greet
+
+
+def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
+    """File one of the reports of seed 000 §4; what it tells of the device's condition goes to presence, too.
+
+    Answered only where it asks for that: a frame, or JSON with a `request_id`. A report is acknowledged after its commit, a heartbeat and
+    a device_status once the writer has them (CONTRACT.md §2).
+    """
+    door, device_id, data = link.door, link.client_id, message.data
+    if isinstance(data, HeartbeatData):
+        door.presence.heard_from(device_id, status_of(data, door.subscriber_ids))
+    else:
+        door.presence.heard_from(device_id)
+        if isinstance(data, DeviceStatusData):
+            door.presence.reported(device_id, data.status)
+    report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
+    if question.answer_type == JSON_ACK and question.request_id is None:
+        door.reports.file(report)
+    elif isinstance(data, HeartbeatData | DeviceStatusData):
+        door.reports.file(report)
+        link.acknowledge(question, message.message_id)
+    else:
+        door.reports.file(report, lambda: link.acknowledge(question, message.message_id))
+
+
+def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatus:
+    """A heartbeat as a status: what was not sent is None, and subscriber ids are redacted (C-36)."""
+    location = data.location
+    return DeviceStatus(
+        battery_level=data.battery_level,
+        battery_status=_word(data.battery_status),
+        signal_strength=data.signal_strength,
+        signal_dbm=data.signal_dbm,
+        network_type=_word(data.network_type),
+        sim_cards=None if data.sim_cards is None else tuple(_sim_of(card, subscriber_ids) for card in data.sim_cards),
+        location=None if location is None else Location(location.latitude, location.longitude),
+    )
+
+
+def _sim_of(card: ReportedSim, subscriber_ids: SubscriberIds) -> SimCard:
+    def redact(text: str | None) -> SubscriberId | None:
+        return subscriber_ids.redact(text) if text else None
+
+    return SimCard(
+        slot_index=card.slot_index,
+        carrier_name=card.carrier_name,
+        phone_number=card.phone_number,
+        network_mcc=card.network_mcc,
+        network_mnc=card.network_mnc,
+        is_active=card.is_active,
+        imei=redact(card.imei),
+        imsi=redact(card.imsi),
+        iccid=redact(card.iccid),
+        signal_strength=card.signal_strength,
+        signal_dbm=card.signal_dbm,
+        network_type=card.network_type,
+    )
+
+
+def _word(text: str | None) -> str | None:
+    return None if text is None else text[:STATUS_WORD_CHARS_MAX]
+
+
+REPORT_HANDLERS: Mapping[type, Handler] = {PhoneReport: hear_report}
+"""What any device may report, be it a phone or an agent."""
+
+PHONE_EARS = Ears(before={}, after=REPORT_HANDLERS)

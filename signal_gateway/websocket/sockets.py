@@ -1,0 +1,52 @@
+"""The listening sockets: TCP options that a fleet needs, and TLS with a certificate that can be exchanged while running."""
+
+import errno
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from signal_gateway.websocket.server_settings import ServerSettings
+
+BACKLOG_CONNECTIONS = 1024
+"""Connections that the kernel keeps for us while we are busy: a fleet comes back all at once (H25)."""
+USER_TIMEOUT_MS = 30_000
+"""Milliseconds that sent data may stay unacknowledged before the kernel gives a connection up (H15)."""
+
+
+async def open_listeners(settings: ServerSettings, tls: ssl.SSLContext | None) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    """Listen on `server.host` and `server.port`. Raises OSError that names them when the port is taken or the address is not ours."""
+    try:
+        listeners = await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=BACKLOG_CONNECTIONS)
+    except OSError as error:
+        why = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise OSError(error.errno, f"cannot listen on {settings.host}:{settings.port}: {why} (server.host, server.port)") from error
+    for listener in listeners:
+        # Accepted sockets inherit it.
+        listener.socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    if tls is None:
+        return listeners
+    return [trio.SSLListener(listener, tls) for listener in listeners]
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the configured certificate. Raises OSError or ssl.SSLError when it cannot be read."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_certificate(context, settings)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
+    """Read the certificate again: new connections get it, open links keep theirs (SIGHUP)."""
+    context.load_cert_chain(Path(settings.tls_cert_path), Path(settings.tls_key_path))
+
+
+def port_of(listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> int:
+    """The TCP port that the first of these listens on."""
+    first = listeners[0]
+    inner = first.transport_listener if isinstance(first, trio.SSLListener) else first
+    if not isinstance(inner, trio.SocketListener):
+        raise TypeError(f"{type(inner).__name__} has no port")
+    return int(inner.socket.getsockname()[1])

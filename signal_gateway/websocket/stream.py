@@ -1,0 +1,150 @@
+"""The stream under trio-websocket: every byte of a link passes here (DESIGN.md §4).
+
+Towards the library it is a `trio.abc.Stream` that yields the head of an upgrade and then what the frame parser passes on, and that
+sends through the link's one outbox. Towards the socket it has a pump: a task that reads and feeds the parser, over any Trio stream.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
+from signal_gateway.websocket.outbox import Outbox
+
+LIBRARY_BYTES_MAX = 262_144
+"""Bytes that may wait for the library to read them; above, the socket is read later."""
+
+
+LAST_WORD_S = 1.0
+"""Seconds in which a peer may read what was said last before its socket is closed."""
+CLOSE_BYTE = bytes((CLOSE,))
+
+
+class LinkStream(trio.abc.Stream):
+    """One connection's bytes after the head of its upgrade was read. The link sets `parser` and `last_word`."""
+
+    parser: FrameParser
+    last_word: Callable[[], bytes | None]
+    """The close frame for a client that broke the protocol; None when there is nothing to say."""
+
+    def __init__(self, transport: trio.abc.Stream, outbox: Outbox, head: bytes, rest: bytes, metrics: Metrics, read_bytes_max: int) -> None:
+        self._transport = transport
+        self._outbox = outbox
+        self._head = head
+        self._rest = rest
+        self._bytes_in = metrics.socket_bytes
+        self._read_bytes_max = read_bytes_max
+        self._for_library = bytearray()
+        self._library_may_read = trio.Event()
+        self._library_has_read = trio.Event()
+        self._may_feed = trio.Event()
+        self._ended = False
+        self._close_said = False
+        self.read_not_before = 0.0
+        """Trio seconds until which the socket is not read: the frames of this link are over their rate."""
+        self.heard_at = trio.current_time()
+        """When the peer was last heard, in Trio seconds. The clock stands still while we do not read."""
+
+    # what trio-websocket sees
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The head of the upgrade, once; then what the parser passed on; b"" when the link has ended."""
+        if self._head:
+            head, self._head = self._head, b""
+            await trio.lowlevel.checkpoint()
+            return head
+        while not self._for_library and not self._ended:
+            self._library_may_read = trio.Event()
+            await self._library_may_read.wait()
+        data = bytes(self._for_library)
+        self._for_library.clear()
+        self._library_has_read.set()
+        await trio.lowlevel.checkpoint()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what the library says, behind what we said; returns when the socket has taken it."""
+        if self._ended:
+            raise trio.ClosedResourceError
+        frame = bytes(data)
+        self._close_said = frame[:1] == CLOSE_BYTE
+        self._outbox.put(frame, is_last_word=True)
+        await self._outbox.drain()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until everything said before is on the socket."""
+        await self._outbox.drain()
+
+    async def aclose(self) -> None:
+        """Close the socket. Where the library gives up on a client without a word, the client is told first why."""
+        try:
+            if not self._ended:
+                if not self._close_said and (last_word := self.last_word()) is not None:
+                    self._close_said = True
+                    self._outbox.put(last_word, is_last_word=True)
+                with trio.move_on_after(LAST_WORD_S):
+                    await self._outbox.drain()
+        finally:
+            self.end()
+            await self._transport.aclose()
+
+    # what the link sees
+
+    def pass_on(self, data: bytes) -> None:
+        """Give bytes to the library."""
+        self._for_library += data
+        self._library_may_read.set()
+
+    def go_on(self) -> None:
+        """The parser was resumed: read the socket again."""
+        self._may_feed.set()
+
+    def end(self) -> None:
+        """No more bytes either way. The library reads the end of the stream."""
+        self._ended = True
+        self._outbox.end()
+        self._library_may_read.set()
+        self._library_has_read.set()
+        self._may_feed.set()
+
+    async def pump(self) -> None:
+        """Read the socket and feed the parser, until the peer or we end the stream."""
+        data, self._rest = self._rest, b""
+        try:
+            while not self._ended:
+                if data:
+                    self.heard_at = trio.current_time()
+                    self._bytes_in.add("in", by=len(data))
+                    self._feed(data)
+                    await self._wait_until_more_is_welcome()
+                    if self._ended:
+                        break
+                data = bytes(await self._transport.receive_some(self._read_bytes_max))
+                if not data:
+                    break
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer is gone, or we closed the socket: both end the link, and who ended it said why
+        self.end()
+
+    def _feed(self, data: bytes) -> None:
+        self._outbox.begin_batch()
+        try:
+            self.parser.feed(data)
+        finally:
+            self._outbox.end_batch()
+
+    async def _wait_until_more_is_welcome(self) -> None:
+        """A handler waits, the library has a message to give or bytes to read, or the rate of frames is used up."""
+        while not self._ended:
+            if self.parser.is_paused:
+                self._may_feed = trio.Event()
+                await self._may_feed.wait()
+            elif len(self._for_library) > LIBRARY_BYTES_MAX:
+                self._library_has_read = trio.Event()
+                await self._library_has_read.wait()
+            elif self.read_not_before > trio.current_time():
+                await trio.sleep_until(self.read_not_before)
+            else:
+                return
+            self.heard_at = trio.current_time()

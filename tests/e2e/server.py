@@ -1,0 +1,124 @@
+"""The real process, started as a user starts it, in a folder of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_S = 30
+CONFIG = """
+[server]
+port = 0
+drain_s = {drain_s}
+[metrics]
+port = 0
+[auth]
+api_keys = ["test_client_1:test_token_1", "test_client_2:test_token_2"]
+enrolment_keys = ["demo:demo-enrolment-key"]
+registration = "{registration}"
+{more}
+"""
+
+
+class Server:
+    """One running process. Its ports are read from what it prints."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._errors = (folder / "stderr.txt").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environ},
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.printed = ""
+        self.url = self._find(r"ws://127\.0\.0\.1:\d+/ws")
+        self.metrics_url = self._find(r"http://127\.0\.0\.1:\d+/metrics").removesuffix("/metrics")
+        threading.Thread(target=self._read_on, daemon=True).start()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """GET from the port of metrics and health: status and body."""
+        try:
+            with urllib.request.urlopen(self.metrics_url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, line: str) -> float:
+        """The value of one metric, named with its labels as the page prints it."""
+        for each in self.get("/metrics")[1].splitlines():
+            if each.startswith(line + " "):
+                return float(each.rpartition(" ")[2])
+        return 0.0
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What the log file says, line by line."""
+        text = (self.folder / "data" / "logs" / "gateway.log").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        """The exit code."""
+        code = self.process.wait(seconds)
+        self._errors.close()
+        return code
+
+    def _find(self, pattern: str) -> str:
+        assert self.process.stdout is not None
+        while (found := re.search(pattern, self.printed)) is None:
+            line = self.process.stdout.readline()
+            if not line:
+                errors = (self.folder / "stderr.txt").read_text()
+                raise AssertionError(f"the server ended with {self.process.wait(5)} before it listened:\n{self.printed}{errors}")
+            self.printed += line
+        return found[0]
+
+    def _read_on(self) -> None:
+        assert self.process.stdout is not None
+        self.printed += self.process.stdout.read()
+
+
+@contextmanager
+def running(
+    folder: Path, registration: str = "enrolment", drain_s: float = 0.5, more: str = "", environ: Mapping[str, str] | None = None
+) -> Generator[Server]:
+    """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.toml").write_text(CONFIG.format(registration=registration, drain_s=drain_s, more=more))
+    server = Server(folder, environ or {})
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
+        if server.process.stdout is not None:
+            server.process.stdout.close()
+
+
+def command(folder: Path, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run `signal-gateway` with these arguments in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "signal_gateway", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )

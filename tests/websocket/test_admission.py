@@ -1,0 +1,92 @@
+"""How many may come at once, and who must go."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.admission import Admission, SecuritySettings, Ticket
+from signal_gateway.websocket.handshake import Refused
+
+
+def nobody() -> None:
+    """Ends no connection."""
+
+
+def admission(connections_max: int = 1000, max_connections_per_ip: int = 64, max_unauthenticated: int = 512) -> Admission:
+    settings = SecuritySettings(max_connections_per_ip=max_connections_per_ip, max_unauthenticated=max_unauthenticated)
+    return Admission(settings, connections_max, Metrics())
+
+
+async def test_an_address_may_have_sixty_four_strangers_and_another_is_not_hindered():
+    door = admission()
+    tickets = [door.enter("192.0.2.1", nobody, counts_by_address=True) for _ in range(64)]
+    with pytest.raises(Refused) as caught:
+        door.enter("192.0.2.1", nobody, counts_by_address=True)
+    assert caught.value.status == 429
+    assert 2 <= int(caught.value.headers["Retry-After"]) <= 10
+    door.enter("192.0.2.2", nobody, counts_by_address=True)
+    door.leave(tickets[0])
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+
+
+async def test_two_hundred_authenticated_devices_may_share_one_address():
+    """Phones behind a carrier's address (H28)."""
+    door = admission()
+    for _ in range(200):
+        door.authenticated(door.enter("192.0.2.1", nobody, counts_by_address=True))
+
+
+async def test_behind_a_proxy_the_client_counts_and_not_the_proxy():
+    door = admission(max_connections_per_ip=2)
+    for _ in range(2):
+        door.move(door.enter("10.0.0.1", nobody, counts_by_address=False), "203.0.113.1")
+    ticket = door.enter("10.0.0.1", nobody, counts_by_address=False)
+    with pytest.raises(Refused):
+        door.move(ticket, "203.0.113.1")
+    door.move(ticket, "203.0.113.2")
+
+
+async def test_when_strangers_are_too_many_the_oldest_goes(autojump_clock: MockClock):
+    door = admission(max_unauthenticated=3)
+    evicted: list[int] = []
+    for number in range(3):
+        door.enter(f"192.0.2.{number}", lambda number=number: evicted.append(number), counts_by_address=True)
+    await trio.sleep(0.9)
+    with pytest.raises(Refused) as caught:
+        door.enter("192.0.2.9", nobody, counts_by_address=True)
+    assert caught.value.status == 503
+    await trio.sleep(0.2)
+    door.enter("192.0.2.9", nobody, counts_by_address=True)
+    assert evicted == [0]
+
+
+async def test_connections_over_the_limit_get_503_and_room_comes_back():
+    door = admission(connections_max=2)
+    tickets: list[Ticket] = []
+    for _ in range(2):
+        ticket = door.enter("192.0.2.1", nobody, counts_by_address=True)
+        door.check_connections()
+        door.authenticated(ticket)
+        tickets.append(ticket)
+    third = door.enter("192.0.2.1", nobody, counts_by_address=True)
+    with pytest.raises(Refused) as caught:
+        door.check_connections()
+    assert caught.value.status == 503
+    door.leave(third)
+    door.leave(tickets[0])
+    door.leave(tickets[0])
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    door.check_connections()
+
+
+async def test_an_evicted_connection_leaves_once(autojump_clock: MockClock):
+    door = admission(max_unauthenticated=1)
+    first = door.enter("192.0.2.1", nobody, counts_by_address=True)
+    await trio.sleep(2)
+    second = door.enter("192.0.2.2", nobody, counts_by_address=True)
+    door.authenticated(first)
+    door.leave(first)
+    door.authenticated(second)
+    door.leave(second)
+    door.enter("192.0.2.1", nobody, counts_by_address=True)

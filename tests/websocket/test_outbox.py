@@ -1,0 +1,181 @@
+"""The outbox: what is said goes out in order, in few writes, within bounds."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.outbox import BATCH_MESSAGES_MAX, Outbox, OutboxSettings
+
+
+class Slow:
+    """Records that, and why, the peer was called slow."""
+
+    def __init__(self) -> None:
+        self.limits: list[str] = []
+
+    def __call__(self, limit: str) -> None:
+        self.limits.append(limit)
+
+
+Pair = tuple[trio.SocketStream, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Our end as the outbox sees it, with a small buffer, and the peer's end."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    yield trio.SocketStream(trio.socket.from_stdlib_socket(ours)), theirs
+    ours.close()
+    theirs.close()
+
+
+async def test_outside_a_batch_each_message_is_written_at_once(pair: Pair):
+    transport, peer = pair
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    outbox.put(b"one")
+    assert peer.recv(100) == b"one"
+    outbox.put(b"two")
+    assert peer.recv(100) == b"two"
+    assert outbox.bytes_waiting == 0
+
+
+async def test_a_batch_is_one_write(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    transport, peer = pair
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    writes: list[bytes] = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        writes.append(bytes(data))
+        return peer.send(b"") + len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    outbox.begin_batch()
+    for number in range(10):
+        outbox.put(b"%d" % number)
+    assert writes == []
+    outbox.end_batch()
+    assert writes == [b"0123456789"]
+
+
+async def test_a_long_batch_of_short_answers_is_not_a_slow_peer(pair: Pair):
+    transport, peer = pair
+    slow = Slow()
+    outbox = Outbox(OutboxSettings(messages_max=BATCH_MESSAGES_MAX), transport, Metrics(), slow)
+    outbox.begin_batch()
+    for _ in range(10 * BATCH_MESSAGES_MAX):
+        outbox.put(b"x")
+    outbox.end_batch()
+    assert len(peer.recv(100_000)) + outbox.bytes_waiting == 10 * BATCH_MESSAGES_MAX
+    assert slow.limits == []
+
+
+async def test_what_the_socket_does_not_take_is_written_later_in_order(pair: Pair, nursery: trio.Nursery):
+    transport, peer = pair
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    nursery.start_soon(outbox.run)
+    said = b"".join(b"%08d" % number for number in range(20_000))
+    for start in range(0, len(said), 1000):
+        outbox.put(said[start : start + 1000])
+    assert outbox.bytes_waiting > 0
+    heard = bytearray()
+    reader = trio.socket.from_stdlib_socket(peer)
+    while len(heard) < len(said):
+        heard += await reader.recv(3000)
+    await outbox.drain()
+    assert bytes(heard) == said
+    assert outbox.bytes_waiting == 0
+    outbox.end()
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "limit"),
+    [
+        (OutboxSettings(messages_max=256), 10, "outbox.messages_max"),
+        (OutboxSettings(bytes_max=262_144), 10_000, "outbox.bytes_max"),
+    ],
+)
+async def test_a_peer_that_does_not_read_is_told_off_once(pair: Pair, settings: OutboxSettings, size: int, limit: str):
+    transport, _peer = pair
+    slow, metrics = Slow(), Metrics()
+    outbox = Outbox(settings, transport, metrics, slow)
+    for _ in range(2000):
+        outbox.put(b"x" * size)
+    assert slow.limits == [limit]
+    assert metrics.limits.value(limit) == 1
+    assert outbox.messages_waiting <= settings.messages_max + 1
+    assert outbox.bytes_waiting <= settings.bytes_max + size
+
+
+async def test_after_the_bound_only_a_last_word_is_taken(pair: Pair):
+    transport, _peer = pair
+    outbox = Outbox(OutboxSettings(bytes_max=100), transport, Metrics(), Slow())
+    while outbox.bytes_waiting <= 100:
+        outbox.put(b"x" * 1000)
+    waiting = outbox.bytes_waiting
+    outbox.put(b"more")
+    assert outbox.bytes_waiting == waiting
+    outbox.put(b"goodbye", is_last_word=True)
+    assert outbox.bytes_waiting == waiting + len(b"goodbye")
+
+
+class StalledStream(trio.abc.SendStream):
+    """Takes nothing."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep_forever()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_peer_that_takes_nothing_for_ten_seconds_is_slow(autojump_clock: MockClock, nursery: trio.Nursery):
+    slow = Slow()
+    outbox = Outbox(OutboxSettings(), StalledStream(), Metrics(), slow)
+    nursery.start_soon(outbox.run)
+    outbox.put(b"anybody there?")
+    await trio.sleep(9.9)
+    assert slow.limits == []
+    await trio.sleep(0.2)
+    assert slow.limits == ["outbox.write_deadline_s"]
+
+
+async def test_any_trio_stream_will_do(nursery: trio.Nursery):
+    ours, theirs = memory_stream_pair()
+    outbox = Outbox(OutboxSettings(), ours, Metrics(), Slow())
+    nursery.start_soon(outbox.run)
+    outbox.put(b"one ")
+    outbox.put(b"two")
+    await outbox.drain()
+    assert await theirs.receive_some() == b"one two"
+    outbox.end()
+
+
+async def test_after_the_end_nothing_is_written_and_nobody_waits(pair: Pair, nursery: trio.Nursery):
+    transport, _peer = pair
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    while outbox.bytes_waiting == 0:
+        outbox.put(b"x" * 1000)
+    nursery.start_soon(outbox.drain)
+    await wait_all_tasks_blocked()
+    outbox.end()
+    outbox.put(b"late")
+    assert outbox.bytes_waiting == 0
+
+
+async def test_every_byte_is_counted(pair: Pair):
+    transport, _peer = pair
+    metrics = Metrics()
+    outbox = Outbox(OutboxSettings(), transport, metrics, Slow())
+    outbox.put(b"12345")
+    assert metrics.socket_bytes.value("out") == 5

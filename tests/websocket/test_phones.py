@@ -1,0 +1,206 @@
+"""Phones at the door: who is let in, what they are told first, what they may say (seed 000, CONTRACT §1 to §3)."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from protocol.frame import FrameType
+from protocol.payload import PayloadKind
+from signal_gateway.config import Config
+from signal_gateway.testing.world import World
+from signal_gateway.websocket.server_settings import SessionSettings
+from tests.websocket.conftest import DEMO_AUTH
+from tests.websocket.talk import ask, ask_json, closing, hear, phone_headers, refusal
+
+SETTINGS = {
+    "battery_low_threshold": 20,
+    "error_count_threshold": 5,
+    "offline_threshold_minutes": 5,
+    "signal_low_threshold": 2,
+    "low_balance_threshold": "10.00",
+    "enable_battery_alarms": True,
+    "enable_error_alarms": True,
+    "enable_offline_alarms": True,
+    "enable_signal_alarms": True,
+    "enable_sim_balance_alarms": True,
+    "auto_disable_sim_on_alarm": False,
+    "sim1_daily_sms_limit": 100,
+    "sim1_monthly_sms_limit": 1000,
+    "sim2_daily_sms_limit": 100,
+    "sim2_monthly_sms_limit": 1000,
+    "enable_sms_limits": False,
+    "sms_limit_reset_hour": 0,
+    "sim1_guard_interval": 1,
+    "sim2_guard_interval": 1,
+}
+SMS = {"phone_number": "+905551234567", "message": "hi", "direction": "received", "sim_slot": 0}
+
+
+async def test_a_phone_is_first_told_its_nineteen_settings(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        said = await phone.receive(1)
+        assert isinstance(said, str)
+        assert list(json.loads(said)) == ["type", "settings"]
+        assert list(json.loads(said)["settings"].items()) == list(SETTINGS.items())
+        assert ": " not in said
+
+
+async def test_the_key_may_come_in_the_query_as_the_seed_has_it(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws?api_key=demo-enrolment-key", phone_headers(key=None)) as phone:
+        assert (await hear(phone))["type"] == "connection_established"
+
+
+@pytest.mark.parametrize(
+    ("resource", "headers", "status"),
+    [
+        ("/ws?api_key=wrong", phone_headers(key=None), 401),
+        ("/ws", phone_headers(key=None), 401),
+        ("/ws", phone_headers(key="wrong"), 401),
+        ("/ws?api_key=demo-enrolment-key", {}, 400),
+        ("/ws?api_key=demo-enrolment-key", {"Device-Info": "rubbish"}, 400),
+        ("/ws?api_key=demo-enrolment-key", {"Device-Info": "{}"}, 400),
+        ("/ws", {"Authorization": "Bearer x.y.z"}, 501),
+        ("/ws", {"Sec-WebSocket-Protocol": "signal-gateway.v1"}, 501),
+        ("/elsewhere", {}, 404),
+        ("/ws", {"Origin": "https://evil.example"}, 403),
+    ],
+)
+async def test_who_may_not_in_is_told_before_the_upgrade(
+    autojump_clock: MockClock, world: World, resource: str, headers: dict[str, str], status: int
+):
+    assert await refusal(world, resource, headers) == status
+
+
+async def test_a_device_stays_with_the_key_that_brought_it(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+    assert await refusal(world, "/ws", phone_headers(key="other-key")) == 401
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+
+
+async def test_a_phone_that_asks_gets_a_key_of_its_own(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers(wants_device_key=True)) as phone:
+        key = (await hear(phone))["device_key"]
+    assert key.startswith("sgk_")
+    async with world.dial("/ws", phone_headers(key=key)) as phone:
+        assert "device_key" not in await hear(phone)
+    assert await refusal(world, "/ws", phone_headers("phone-2", key=key)) == 401
+
+
+async def test_too_many_failures_of_one_address_get_429(autojump_clock: MockClock, world: World):
+    for number in range(10):
+        assert await refusal(world, "/ws", phone_headers(f"phone-{number}", key="wrong")) == 401
+    assert await refusal(world, "/ws", phone_headers()) == 429
+
+
+async def test_a_heartbeat_gets_no_answer_and_is_known(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        beat = {"battery_level": 85, "sim_cards": [{"slot_index": 0, "imei": "123456789012345"}], "later_field": 1}
+        await phone.send(json.dumps({"type": "heartbeat", "timestamp": 1640995200000, "data": beat}))
+        answer = await ask_json(phone, {"type": "heartbeat", "request_id": "r1", "data": {}})
+        assert answer == {"type": "ack", "request_id": "r1"}
+        view = world.gateway.presence.view("phone-1")
+        assert view is not None
+        assert (view.linked, view.fresh, view.status.battery_level) == (True, True, 85)
+        assert view.status.sim_cards is not None
+        imei = view.status.sim_cards[0].imei
+        assert imei is not None
+        assert imei.last_four == "2345"
+
+
+async def test_a_report_is_acknowledged_after_its_commit_and_can_be_found(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        answer = await ask_json(phone, {"type": "sms_message", "timestamp": 7, "request_id": "r2", "data": SMS})
+        assert answer == {"type": "ack", "request_id": "r2"}
+        found = await world.gateway.reports.find(device_id="phone-1", type="sms_message")
+        assert [(report.data, report.reported_at) for report in found] == [(SMS, 7)]
+
+
+async def test_a_report_in_a_frame_means_the_same(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        for kind in (PayloadKind.JSON, PayloadKind.CBOR):
+            payload = {"type": "sms_log", "message_id": "m1", "data": {"phone_number": "+90", "status": "sent"}}
+            assert await ask(phone, FrameType.REPORT, payload, kind) == (FrameType.REPORT_ACK, {"status": 200, "message_id": "m1"})
+        found = await world.gateway.reports.find(type="sms_log")
+        assert [report.message_id for report in found] == ["m1", "m1"]
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "reason", "field"),
+    [
+        ({"type": "sms_log", "data": {"phone_number": 7, "status": "sent"}}, 400, "invalid_field", "data.phone_number"),
+        ({"type": "sms_log", "data": {"phone_number": "+90", "status": "lost"}}, 400, "invalid_field", "data.status"),
+        ({"type": "heartbeat", "data": {"sim_cards": [{"slot_index": "0"}]}}, 400, "invalid_field", "data.sim_cards[0].slot_index"),
+        ({"type": "no_such_thing", "data": {}}, 400, "unknown_type", None),
+        ({"type": "device:subscribe", "data": {}}, 501, "not_implemented", None),
+    ],
+)
+async def test_what_is_wrong_is_told_and_the_link_stays(
+    autojump_clock: MockClock, world: World, message: Any, status: int, reason: str, field: str | None
+):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        error = await ask_json(phone, {**message, "request_id": "r3"})
+        assert error["type"] == "error"
+        said = error["data"]
+        assert (said["version"], said["status"], said["reason"], said["request_id"]) == ("1.0.0", status, reason, "r3")
+        assert said["ref_type"] == message["type"]
+        if field is not None:
+            assert field in said["message"]
+        assert (await ask_json(phone, {"type": "heartbeat", "request_id": "r4", "data": {}}))["type"] == "ack"
+
+
+async def test_the_newer_link_wins_and_the_older_one_is_sent_away(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as older:
+        await hear(older)
+        async with world.dial("/ws", phone_headers()) as newer:
+            await hear(newer)
+            assert await closing(older) == 4500
+            view = world.gateway.presence.view("phone-1")
+            assert view is not None
+            assert (view.linked, view.generation) == (True, 2)
+            assert (await ask_json(newer, {"type": "heartbeat", "request_id": "x", "data": {}}))["type"] == "ack"
+
+
+class TestRejectNew:
+    """`session.duplicate_policy = "reject_new"`."""
+
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config(auth=DEMO_AUTH, session=SessionSettings(duplicate_policy="reject_new"))
+
+    async def test_the_older_link_wins(self, autojump_clock: MockClock, world: World):
+        async with world.dial("/ws", phone_headers()) as older:
+            await hear(older)
+            assert await refusal(world, "/ws", phone_headers()) == 409
+            assert (await ask_json(older, {"type": "heartbeat", "request_id": "x", "data": {}}))["type"] == "ack"
+
+
+async def test_a_phone_that_answers_pings_stays_though_it_says_nothing(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        await trio.sleep(210)
+        assert 9 <= world.metrics.messages.value("in", "pong") <= 10
+        view = world.gateway.presence.view("phone-1")
+        assert view is not None
+        assert (view.linked, view.fresh) == (True, True)
+
+
+async def test_simulated_phones_live_and_report(autojump_clock: MockClock, world: World):
+    phones = [world.phone(number) for number in range(3)]
+    for phone in phones:
+        await world.links.start(phone.live)
+    await trio.sleep(300)
+    for phone in phones:
+        await phone.report_sms()
+    assert world.numbers.links == 3
+    assert 30 <= world.numbers.sent["heartbeat"] <= 36
+    assert len(await world.gateway.reports.find(type="sms_message")) == 3
+    assert not world.numbers.failures
