@@ -72,8 +72,10 @@ class Reports:
         self._limits = metrics.limits
         self._spared = metrics.counter("heartbeats_spared_total", "Heartbeats that told nothing new and went into no history.")
 
-    def file(self, report: Report, on_durable: Callable[[], None] | None = None) -> None:
+    def file(self, report: Report, on_durable: Callable[[], None] | None = None, on_failed: Callable[[], None] | None = None) -> None:
         """File one report; `on_durable` is called once it is on disk. Publishes ReportFiled with what is filed.
+
+        `on_failed` is called instead when the database refuses the report, or the writer has no room for it: then nothing is published.
 
         A heartbeat that tells nothing new within `history_s` is not filed: there is nothing to wait for, so `on_durable` is called at once.
         """
@@ -84,8 +86,10 @@ class Reports:
             return
         if not self._settings.keep_subscriber_ids:
             report = replace(report, data=self._subscriber_ids.redact_data(report.data))
-        self._writer.put([records.report_row(report)], on_durable)
-        self._bus.publish(ReportFiled(report))
+        if self._writer.put([records.report_row(report)], on_durable, on_failed):
+            self._bus.publish(ReportFiled(report))
+        elif on_failed is not None:
+            on_failed()
 
     async def find(
         self,

@@ -7,6 +7,7 @@ from protocol.phone_commands import ConnectionEstablished
 from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
 from protocol.phone_reports import SimCard as ReportedSim
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
+from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.report import Report
 from signal_gateway.services.authentication import PhoneAdmission
 from signal_gateway.services.subscriber_ids import SubscriberIds
@@ -48,7 +49,7 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         door.reports.file(report)
         link.acknowledge(question, message.message_id)
     else:
-        door.reports.file(report, lambda: link.acknowledge(question, message.message_id))
+        door.reports.file(report, lambda: link.acknowledge(question, message.message_id), lambda: link.refuse(question, DatabaseDown()))
 
 
 def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatus:

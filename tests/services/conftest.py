@@ -62,9 +62,9 @@ class CountedWriter:
         self.rows: list[Any] = []
         self.calls = 0
 
-    def put(self, rows: Any, on_durable: Callable[[], None] | None = None) -> None:
+    def put(self, rows: Any, on_durable: Callable[[], None] | None = None, on_failed: Callable[[], None] | None = None) -> bool:
         self.rows += rows
-        self.writer.put(rows, on_durable)
+        return self.writer.put(rows, on_durable, on_failed)
 
     async def call(self, work: Callable[[Any], Any]) -> Any:
         self.calls += 1

@@ -10,10 +10,11 @@ from trio.testing import MockClock
 from protocol.frame import FrameType
 from protocol.payload import PayloadKind
 from signal_gateway.config import Config
+from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.server_settings import SessionSettings
 from tests.websocket.conftest import DEMO_AUTH
-from tests.websocket.talk import ask, ask_json, closing, hear, phone_headers, refusal
+from tests.websocket.talk import ask, ask_json, closing, connect, hear, phone_headers, refusal
 
 SETTINGS = {
     "battery_low_threshold": 20,
@@ -167,6 +168,39 @@ async def test_the_newer_link_wins_and_the_older_one_is_sent_away(autojump_clock
             assert view is not None
             assert (view.linked, view.generation) == (True, 2)
             assert (await ask_json(newer, {"type": "heartbeat", "request_id": "x", "data": {}}))["type"] == "ack"
+
+
+class TestNoRoom:
+    """A writer that can take nothing more."""
+
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config(auth=DEMO_AUTH)
+
+    async def test_a_report_that_cannot_be_kept_is_refused_and_not_acknowledged(
+        self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+    ):
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            monkeypatch.setattr(world.writer, "_has_room_for", lambda rows: False)
+            error = await ask_json(phone, {"type": "sms_message", "request_id": "r", "data": SMS})
+            assert (error["type"], error["data"]["status"], error["data"]["request_id"]) == ("error", 503, "r")
+            assert (await ask_json(phone, {"type": "heartbeat", "request_id": "s", "data": {}}))["type"] == "ack"
+
+    async def test_while_the_writer_is_behind_a_report_waits_and_an_agents_heartbeat_does_not(
+        self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+    ):
+        async with world.dial("/ws", phone_headers()) as phone, world.dial() as agent:
+            await hear(phone)
+            await connect(agent)
+            monkeypatch.setattr(BatchWriter, "above_high_water", property(lambda _: True))
+            await phone.send(json.dumps({"type": "sms_message", "request_id": "r", "data": SMS}))
+            assert (await ask(agent, FrameType.HEARTBEAT, {"timestamp": 1}))[0] is FrameType.HEARTBEAT_ACK
+            started_at = trio.current_time()
+            error = await hear(phone)
+            assert (error["data"]["status"], error["data"]["reason"]) == (503, "database_down")
+            assert trio.current_time() - started_at == pytest.approx(10, abs=0.1)
+            assert world.metrics.limits.value("storage.high_water_rows") == 1
 
 
 class TestRejectNew:
