@@ -19,6 +19,7 @@ CONFIG = """
 [server]
 port = 0
 drain_s = {drain_s}
+{server}
 [metrics]
 port = 0
 [auth]
@@ -44,7 +45,7 @@ class Server:
             text=True,
         )
         self.printed = ""
-        self.url = self._find(r"ws://127\.0\.0\.1:\d+/ws")
+        self.url = self._find(r"wss?://127\.0\.0\.1:\d+/ws")
         self.metrics_url = self._find(r"http://127\.0\.0\.1:\d+/metrics").removesuffix("/metrics")
         threading.Thread(target=self._read_on, daemon=True).start()
 
@@ -95,20 +96,25 @@ class Server:
 
 @contextmanager
 def running(
-    folder: Path, registration: str = "enrolment", drain_s: float = 0.5, more: str = "", environ: Mapping[str, str] | None = None
+    folder: Path,
+    registration: str = "enrolment",
+    drain_s: float = 0.5,
+    more: str = "",
+    server: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> Generator[Server]:
     """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs."""
     folder.mkdir(exist_ok=True)
-    (folder / "config.toml").write_text(CONFIG.format(registration=registration, drain_s=drain_s, more=more))
-    server = Server(folder, environ or {})
+    (folder / "config.toml").write_text(CONFIG.format(registration=registration, drain_s=drain_s, more=more, server=server))
+    process = Server(folder, environ or {})
     try:
-        yield server
+        yield process
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
-        if server.process.stdout is not None:
-            server.process.stdout.close()
+        if process.process.poll() is None:
+            process.process.kill()
+            process.wait()
+        if process.process.stdout is not None:
+            process.process.stdout.close()
 
 
 def command(folder: Path, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:

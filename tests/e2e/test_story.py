@@ -2,8 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import sqlite3
+import ssl
+import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,11 +20,14 @@ from websockets.sync.client import ClientConnection, connect
 from protocol.frame import FrameType, decode_frame, encode_frame
 from protocol.payload import PayloadKind, read_json, write_json
 from tests.e2e.server import Server, command, running
+from tests.websocket.client_frames import binary
 from tests.websocket.test_agents import SEED_HEARTBEAT, SEED_REGISTER_PAYLOAD
+from tests.websocket.test_links import HEAD
 
 pytestmark = pytest.mark.slow
 
 UUID = bytes.fromhex("550E8400E29B41D4A716446655440000")
+OUTBOX_LIMITS = ("messages_max", "bytes_max", "write_deadline_s")
 PHONE = {"Queue-Name": "q1", "Device-Info": '{"device_id":"android-1","manufacturer":"Samsung"}'}
 
 
@@ -232,3 +239,67 @@ def test_a_simulated_fleet_drives_it_without_a_failure(tmp_path: Path):
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
     assert rows(tmp_path, "select count(*) > 100 from reports where type = 'sms_message'") == [(1,)]
+
+
+def make_certificate(folder: Path, name: str) -> None:
+    """A self-signed certificate for localhost whose subject is `name`."""
+    asked = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name}"
+    files = "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    subprocess.run(["openssl", *asked.split(), *files.split()], cwd=folder, check=True, capture_output=True)
+
+
+def subject(server: Server) -> str:
+    """The name on the certificate that the server shows."""
+    context = ssl.create_default_context(cafile=str(server.folder / "cert.pem"))
+    with connect(server.url, ssl=context) as link:
+        certificate = link.socket.getpeercert()  # type: ignore[attr-defined]
+    return str(dict(part[0] for part in certificate["subject"])["commonName"])
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_over_tls_it_is_the_same_and_sighup_reads_the_certificate_again(tmp_path: Path):
+    make_certificate(tmp_path, "first")
+    with running(tmp_path, server='tls_enabled = true\ntls_cert_path = "cert.pem"\ntls_key_path = "key.pem"') as server:
+        assert server.url.startswith("wss://")
+        context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        with connect(server.url, ssl=context) as agent:
+            assert register(agent, "unit-tls")["status"] == 200
+            large = json.dumps({"type": "heartbeat", "data": {"timestamp": 1, "more": "x" * 100_000}, "request_id": "r"})
+            for message in (SEED_HEARTBEAT, large, SEED_HEARTBEAT):
+                agent.send(message)
+            assert [type(agent.recv(5)) for _ in range(3)] == [bytes, str, bytes]
+            assert subject(server) == "first"
+            make_certificate(tmp_path, "second")
+            server.signal(signal.SIGHUP)
+            while "SIGHUP" not in (tmp_path / "data" / "logs" / "gateway.log").read_text():
+                agent.send(SEED_HEARTBEAT)
+                agent.recv(5)
+            assert subject(server) == "second"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_a_peer_that_does_not_read_loses_its_link_and_nobody_else_does(tmp_path: Path):
+    """The deaf peer asks for answers and reads none; the server keeps at most its bounds for it."""
+    more = "[limits]\ncontrol_per_min = 0\ndata_per_s = 0\nframes_per_s = 0"
+    with running(tmp_path, more=more) as server, ExitStack() as stack:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        deaf = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        good = stack.enter_context(connect(server.url))
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(HEAD + b"\r\n")
+        payload = b'{"client_id":"test_client_2","auth_token":"test_token_2"}'
+        deaf.sendall(binary(encode_frame(FrameType.CONNECT, UUID, PayloadKind.JSON, payload)))
+        register(good, "unit-good")
+
+        def shout() -> None:
+            while True:
+                deaf.sendall(binary(SEED_HEARTBEAT) * 1000)
+
+        with pytest.raises(OSError, match=r"reset|Broken pipe|timed out"):
+            shout()
+        good.send(SEED_HEARTBEAT)
+        assert isinstance(good.recv(5), bytes)
+        reached = sum(server.metric(f'signal_gateway_limits_reached_total{{limit="outbox.{name}"}}') for name in OUTBOX_LIMITS)
+        assert reached == 1
+        assert server.metric("process_resident_memory_bytes") < 200e6
