@@ -14,6 +14,7 @@ import trio
 
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
+from signal_gateway.config_safety import is_loopback
 from signal_gateway.domain.ids import uuid_v4
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.health import Health
@@ -24,7 +25,7 @@ from signal_gateway.observe.plain_http import PlainHttp
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.credentials import Credentials
-from signal_gateway.services.limits import Limits
+from signal_gateway.services.limits import Limits, LimitsSettings
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
@@ -41,6 +42,8 @@ from signal_gateway.websocket.sockets import load_certificate, open_listeners, p
 
 log = logger("server")
 
+UNLIMITED = LimitsSettings(data_per_s=0, control_per_min=0, signal_per_min=0, frames_per_s=0)
+"""What `security.rate_limit_enabled = false` makes of [limits]."""
 GC_THRESHOLD_OBJECTS = 50_000
 """New container objects between two runs of the youngest generation: a link makes about a hundred, and messages make none that last."""
 
@@ -89,7 +92,7 @@ class Gateway:
             audited_refusals_per_s=auth.audited_refusals_per_s,
         )
         self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
-        self.limits = Limits(config.limits, metrics)
+        self.limits = Limits(config.limits if security.rate_limit_enabled else UNLIMITED, metrics)
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
         self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
@@ -113,7 +116,9 @@ class Gateway:
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )
-        self.listener = Listener(self.door, config.handshake, frozenset({config.server.port, config.http.port, config.metrics.port}))
+        own_ports = frozenset({config.server.port, config.http.port, config.metrics.port})
+        believes_any_origin = is_loopback(config.server.host) or config.server.insecure
+        self.listener = Listener(self.door, config.handshake, own_ports, believes_any_origin)
 
     @property
     def service_loops(self) -> tuple[Loop, ...]:

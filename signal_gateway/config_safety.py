@@ -28,6 +28,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "metrics.connection_stats_interval": "numbers are read at each scrape",
     "metrics.message_stats_interval": "numbers are read at each scrape",
     "session.session_timeout": "a session lives as long as its link, whose silence [link] bounds",
+    "session.cleanup_interval": "limits.forget_every_s and presence.sweep_s say how often memory is tidied",
     "session.max_sessions_per_client": "a client has one link, session.duplicate_policy says which",
     "auth.token_expiry": "this release issues no tokens",
     "http.host": "this release does not open the operator's API",

@@ -197,13 +197,14 @@ def describe_phone(request: Request) -> tuple[DeviceDescription, bool]:
     return description, info.get("wants_device_key") is True
 
 
-def check_origin(request: Request, allowed: tuple[str, ...], own_ports: frozenset[int], is_loopback: bool) -> None:
+def check_origin(request: Request, allowed: tuple[str, ...], own_ports: frozenset[int], believes_any: bool) -> None:
     """Raise Refused(403) for a browser of another site (H01). No Origin is a device, and fine.
 
-    `allowed` has exact origins; `"self"` is the host of this request on any of our ports; `"*"` is believed on loopback only.
+    `allowed` has exact origins; `"self"` is the host of this request on any of our ports; `"*"` is any of them, where
+    `believes_any` says that this gateway may believe it: on loopback.
     """
     origin = request.headers.get("origin")
-    if origin is None or ("*" in allowed and is_loopback) or (origin in allowed and "://" in origin):
+    if origin is None or ("*" in allowed and believes_any) or (origin in allowed and "://" in origin):
         return
     if "self" in allowed and _is_own(origin, request.headers["host"], own_ports):
         return

@@ -43,10 +43,11 @@ log = logger("websocket")
 class Listener:
     """The door on one port. `serve` accepts until it is cancelled; the links live in the nursery that it is given."""
 
-    def __init__(self, door: Door, handshake: HandshakeSettings, own_ports: frozenset[int]) -> None:
+    def __init__(self, door: Door, handshake: HandshakeSettings, own_ports: frozenset[int], believes_any_origin: bool) -> None:
         self._door = door
         self._handshake = handshake
         self._own_ports = own_ports
+        self._believes_any_origin = believes_any_origin
         self._proxies = TrustedProxies(door.server.trusted_proxies)
         self._connections = door.metrics.counter("connections_total", "Connections accepted.")
         self._refusals = door.metrics.refusals
@@ -103,8 +104,7 @@ class Listener:
         address = self._proxies.client_address(peer, request)
         if address != peer:
             door.admission.move(ticket, address)
-        is_loopback = door.server.host in ("127.0.0.1", "::1", "localhost")
-        check_origin(request, door.security.allowed_origins, self._own_ports, is_loopback)
+        check_origin(request, door.security.allowed_origins, self._own_ports, self._believes_any_origin)
         try:
             door.authentication.check_address(address)
             kind = kind_of(request)

@@ -9,7 +9,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The listener of phones, agents and consoles."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Beyond loopback the start is refused until the gateway is safe to expose."""
+    """Address to listen on. Beyond loopback the start is refused while demo credentials, plain ws:// or "*" origins are in use."""
     port: int = 8080
     """TCP port of `/ws`; 0 = any free one."""
     max_connections: int = 1000
@@ -44,8 +44,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     session_timeout: int = 3600
     """Seed 003; without effect: a session lives as long as its link, whose silence [link] bounds."""
     cleanup_interval: int = 300
-    """Seconds between two clean-ups of limits and presence that nobody needs any more."""
+    """Seed 003; without effect: limits.forget_every_s and presence.sweep_s say how often memory is tidied."""
     max_sessions_per_client: int = 1
-    """Links of one client; only 1 is served (C-17)."""
+    """Seed 003; without effect: a client has one link, and duplicate_policy says which."""
     duplicate_policy: Literal["kick_old", "reject_new"] = "kick_old"
     """When a client comes twice: "kick_old" closes the older link with 4500, "reject_new" answers 409."""

@@ -157,19 +157,19 @@ BAD_ORIGINS = [
 
 @pytest.mark.parametrize("origin", GOOD_ORIGINS)
 def test_own_and_allowed_origins_may_connect(origin: str):
-    check_origin(request(Origin=origin), ("self", "https://console.example"), frozenset({8080, 8081}), is_loopback=False)
+    check_origin(request(Origin=origin), ("self", "https://console.example"), frozenset({8080, 8081}), believes_any=False)
 
 
 @pytest.mark.parametrize("origin", BAD_ORIGINS)
 def test_other_origins_are_refused(origin: str):
     with pytest.raises(Refused) as caught:
-        check_origin(request(Origin=origin), ("self", "https://console.example", "*"), frozenset({8080, 8081}), is_loopback=False)
+        check_origin(request(Origin=origin), ("self", "https://console.example", "*"), frozenset({8080, 8081}), believes_any=False)
     assert caught.value.status == 403
 
 
 def test_a_star_is_believed_on_loopback_only_and_no_origin_is_a_device():
-    check_origin(request(Origin="http://anything.example"), ("*",), frozenset(), is_loopback=True)
-    check_origin(request(), (), frozenset(), is_loopback=False)
+    check_origin(request(Origin="http://anything.example"), ("*",), frozenset(), believes_any=True)
+    check_origin(request(), (), frozenset(), believes_any=False)
 
 
 def test_only_a_trusted_proxy_may_name_its_client():
