@@ -37,6 +37,7 @@ from signal_gateway.storage.migrate import migrate
 from signal_gateway.websocket.admission import Admission
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import Listener
 from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
 
@@ -96,6 +97,7 @@ class Gateway:
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
         self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
+        self.lane = Lane(metrics) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
             server=config.server,
             session=config.session,
@@ -105,6 +107,7 @@ class Gateway:
             auth_deadline_s=auth.deadline_s,
             metrics=metrics,
             hub=self.hub,
+            lane=self.lane,
             admission=Admission(security, config.server.max_connections, metrics),
             limits=self.limits,
             authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, config.phones, wall_ms),
@@ -124,6 +127,11 @@ class Gateway:
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
         return self.presence.run, self.credentials.run, self.limits.run
+
+    @property
+    def door_loops(self) -> tuple[Loop, ...]:
+        """The loops of the doors' stage: they end after the last link."""
+        return (self.hub.run,) if self.lane is None else (self.hub.run, self.lane.run)
 
 
 async def serve(config: Config, *, task_status: trio.TaskStatus[Ports] = trio.TASK_STATUS_IGNORED) -> bool:
@@ -148,7 +156,7 @@ async def serve(config: Config, *, task_status: trio.TaskStatus[Ports] = trio.TA
             await root.start(LoopHealth(metrics).run)
             async with storage_running(config, metrics, health) as (database, writer):
                 gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper)
-                async with stage(*gateway.service_loops), stage(gateway.hub.run), trio.open_nursery() as links:
+                async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
                     listeners = await open_listeners(config.server, tls)
                     async with stage(partial(gateway.listener.serve, listeners, links)):
                         _settle_collector()

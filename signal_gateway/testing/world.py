@@ -8,6 +8,7 @@
 Under `autojump_clock` an hour passes in no time. Nothing in here uses a thread.
 """
 
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from random import Random
@@ -37,7 +38,7 @@ PEPPER = bytes(range(32))
 class World:
     """One gateway and whoever connects to it. Made by `open_world`."""
 
-    def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int) -> None:
+    def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int, over_sockets: bool) -> None:
         self.random = Random(seed)
         self.links = links
         """Where connections and simulated devices live."""
@@ -47,6 +48,7 @@ class World:
         self.writer = BatchWriter(database, config.storage, self.metrics)
         self.config = config
         self.numbers = FleetNumbers()
+        self._over_sockets = over_sockets
         self._begun_at = trio.current_time()
         self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
 
@@ -54,9 +56,9 @@ class World:
         """Milliseconds since 1970 of this world's clock."""
         return WORLD_BEGINS_MS + round((trio.current_time() - self._begun_at) * 1000)
 
-    def connect(self) -> trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]:
-        """The client's end of a new connection to the door."""
-        ours, theirs = memory_stream_pair()
+    def connect(self) -> trio.abc.Stream:
+        """The client's end of a new connection to the door: memory, or a pair of sockets where the world has these."""
+        ours, theirs = _socket_pair() if self._over_sockets else memory_stream_pair()
         self.links.start_soon(self.gateway.listener.serve_connection, theirs)
         return ours
 
@@ -80,16 +82,21 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(config: Config | None = None, seed: int = 0, database: InlineDatabase | None = None) -> AsyncGenerator[World, None]:
-    """A gateway that runs as long as the context lasts, with every stage of the real one. A `database` of before is a restart."""
+async def open_world(
+    config: Config | None = None, seed: int = 0, database: InlineDatabase | None = None, over_sockets: bool = False
+) -> AsyncGenerator[World, None]:
+    """A gateway that runs as long as the context lasts, with every stage of the real one. A `database` of before is a restart.
+
+    `over_sockets` connects by pairs of sockets instead of memory, so that the lane and its system calls are the real ones, too.
+    """
     config = config or Config()
     kept = database or InlineDatabase()
     async with trio.open_nursery() as storage:
         async with trio.open_nursery() as links:
-            world = World(config, kept, links, seed)
+            world = World(config, kept, links, seed, over_sockets)
             await storage.start(world.writer.run)
             gateway = world.gateway
-            async with stage(*gateway.service_loops), stage(gateway.hub.run):
+            async with stage(*gateway.service_loops), stage(*gateway.door_loops):
                 try:
                     yield world
                 finally:
@@ -97,3 +104,13 @@ async def open_world(config: Config | None = None, seed: int = 0, database: Inli
         world.writer.close()
     if database is None:
         kept.close()
+
+
+def _socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Both ends of a TCP connection on loopback; trio-websocket knows nothing of Unix sockets."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(ours)), trio.SocketStream(trio.socket.from_stdlib_socket(theirs))

@@ -13,6 +13,7 @@ from signal_gateway.services.reports import Reports
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.websocket.admission import Admission, SecuritySettings
 from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.link_settings import LinkSettings
 from signal_gateway.websocket.outbox import OutboxSettings
 from signal_gateway.websocket.server_settings import ServerSettings, SessionSettings
@@ -31,6 +32,8 @@ class Door:
     """Seconds from the upgrade to CONNECT or REGISTER."""
     metrics: Metrics
     hub: Hub
+    lane: Lane | None
+    """Reads all plain sockets; None = a task per link does."""
     admission: Admission
     limits: Limits
     authentication: Authentication

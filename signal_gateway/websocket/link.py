@@ -106,7 +106,7 @@ class Link:
                 self._is_open = True
                 hub.add(self)
                 greet(self)
-                nursery.start_soon(self.stream.pump)
+                nursery.start_soon(self.stream.pump, self.door.lane)
                 nursery.start_soon(self._close_when_asked)
                 await self._hear_library()
                 await self.stream.aclose()

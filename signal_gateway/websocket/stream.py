@@ -1,15 +1,18 @@
 """The stream under trio-websocket: every byte of a link passes here (DESIGN.md §4).
 
 Towards the library it is a `trio.abc.Stream` that yields the head of an upgrade and then what the frame parser passes on, and that
-sends through the link's one outbox. Towards the socket it has a pump: a task that reads and feeds the parser, over any Trio stream.
+sends through the link's one outbox. Towards the socket there are two pumps for one parser: the lane, which reads all plain sockets in one
+task, and a task of the link's own over any other Trio stream (TLS, memory, systems without epoll).
 """
 
+import os
 from collections.abc import Callable
 
 import trio
 
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
+from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.outbox import Outbox
 
 LIBRARY_BYTES_MAX = 262_144
@@ -39,8 +42,12 @@ class LinkStream(trio.abc.Stream):
         self._library_may_read = trio.Event()
         self._library_has_read = trio.Event()
         self._may_feed = trio.Event()
+        self._held_up = trio.Event()
         self._ended = False
         self._close_said = False
+        self._lane: Lane | None = None
+        self.descriptor = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+        """Of a plain socket; -1 where there is TLS, or no socket."""
         self.read_not_before = 0.0
         """Trio seconds until which the socket is not read: the frames of this link are over their rate."""
         self.heard_at = trio.current_time()
@@ -97,19 +104,67 @@ class LinkStream(trio.abc.Stream):
         self._library_may_read.set()
 
     def go_on(self) -> None:
-        """The parser was resumed: read the socket again."""
+        """What held the reading up may be over: a handler has ended, the library has read or spoken."""
         self._may_feed.set()
+
+    async def pump(self, lane: Lane | None) -> None:
+        """Read the socket and feed the parser until the stream ends: by the lane where there is one and the socket is plain."""
+        if lane is None or self.descriptor < 0:
+            await self._pump_by_task()
+        else:
+            await self._pump_by_lane(lane)
+        self.end()
+
+    # called by the lane
+
+    def read_now(self, now: float) -> None:
+        """See Readable.read_now: one read, as large as the settings allow, so that no link holds the lane up."""
+        try:
+            data = os.read(self.descriptor, self._read_bytes_max)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+            return
+        self.heard_at = now
+        self._bytes_in.add("in", by=len(data))
+        self._feed(data)
+        if self._lane is not None and not self._ended and not self._is_welcome():
+            self._lane.leave(self)
+            self._held_up.set()
+
+    def fail(self) -> None:
+        """See Readable.fail."""
+        self.end()
 
     def end(self) -> None:
         """No more bytes either way. The library reads the end of the stream."""
+        if self._lane is not None:
+            self._lane.leave(self)
         self._ended = True
         self._outbox.end()
         self._library_may_read.set()
         self._library_has_read.set()
         self._may_feed.set()
+        self._held_up.set()
 
-    async def pump(self) -> None:
-        """Read the socket and feed the parser, until the peer or we end the stream."""
+    async def _pump_by_lane(self, lane: Lane) -> None:
+        """The lane reads; this task sleeps, and wakes only to wait for what holds the reading up."""
+        data, self._rest = self._rest, b""
+        if data:
+            self._feed(data)
+        self._lane = lane
+        while True:
+            await self._wait_until_more_is_welcome()
+            if self._ended:
+                return
+            self._held_up = trio.Event()
+            lane.enter(self)
+            await self._held_up.wait()
+
+    async def _pump_by_task(self) -> None:
         data, self._rest = self._rest, b""
         try:
             while not self._ended:
@@ -125,7 +180,6 @@ class LinkStream(trio.abc.Stream):
                     break
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, or we closed the socket: both end the link, and who ended it said why
-        self.end()
 
     def _feed(self, data: bytes) -> None:
         self._outbox.begin_batch()
@@ -134,17 +188,19 @@ class LinkStream(trio.abc.Stream):
         finally:
             self._outbox.end_batch()
 
+    def _is_welcome(self) -> bool:
+        """Whether the socket may be read now."""
+        return not (self.parser.is_paused or len(self._for_library) > LIBRARY_BYTES_MAX or self.read_not_before > trio.current_time())
+
     async def _wait_until_more_is_welcome(self) -> None:
         """A handler waits, the library has a message to give or bytes to read, or the rate of frames is used up."""
-        while not self._ended:
+        while not self._ended and not self._is_welcome():
             if self.parser.is_paused:
                 self._may_feed = trio.Event()
                 await self._may_feed.wait()
             elif len(self._for_library) > LIBRARY_BYTES_MAX:
                 self._library_has_read = trio.Event()
                 await self._library_has_read.wait()
-            elif self.read_not_before > trio.current_time():
-                await trio.sleep_until(self.read_not_before)
             else:
-                return
+                await trio.sleep_until(self.read_not_before)
             self.heard_at = trio.current_time()

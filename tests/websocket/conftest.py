@@ -19,7 +19,8 @@ def config() -> Config:
     return Config(auth=DEMO_AUTH)
 
 
-@pytest.fixture
-async def world(config: Config) -> AsyncIterator[World]:
-    async with open_world(config) as world:
+@pytest.fixture(params=["a task per link, over memory", "the lane, over sockets"])
+async def world(config: Config, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Every test of the door runs with either pump."""
+    async with open_world(config, over_sockets="sockets" in request.param) as world:
         yield world

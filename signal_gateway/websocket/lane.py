@@ -1,0 +1,103 @@
+"""The lane: one task that reads every plain socket through one epoll set (DESIGN.md §4).
+
+A Trio task is woken for every socket that has bytes, and re-arms epoll each time; here one task is woken for all of them. An epoll set is a
+file descriptor itself, so Trio can wait for it like for a socket. What is read goes to the same parser as with a task per link.
+"""
+
+import select
+import time
+from typing import Protocol
+
+import trio
+
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import COUNT_BUCKETS, Metrics
+
+EVENTS_MAX = 512
+"""Sockets looked at in one wake."""
+WAKE_SECONDS_MAX = 0.005
+"""A wake ends after so long, so that other tasks get their turn; what it has not read is read in the next one."""
+
+HAS_EPOLL = hasattr(select, "epoll")
+_READ = select.EPOLLIN | select.EPOLLRDHUP if HAS_EPOLL else 0
+
+log = logger("websocket")
+
+
+class Readable(Protocol):
+    """What the lane must know of a link's stream."""
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor."""
+        ...
+
+    def read_now(self, now: float) -> None:
+        """Read what is there, and hear it; `now` is in Trio seconds."""
+        ...
+
+    def fail(self) -> None:
+        """A fault of ours in the middle of hearing: end this link alone."""
+        ...
+
+
+class Lane:
+    """Owns the epoll set. A stream is in it while it may be read; one that is paused is taken out, for a hang-up cannot be masked."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._epoll = select.epoll()
+        self._streams: dict[int, Readable] = {}
+        self._errors = metrics.errors
+        self._wake_seconds = metrics.histogram("lane_wake_seconds", "How long one wake of the lane took, all its messages handled.")
+        self._wake_links = metrics.histogram("lane_wake_links", "Links that one wake of the lane read.", COUNT_BUCKETS)
+        metrics.gauge(
+            "lane_links", "Links that the lane reads; the others are paused, or have a task of their own.", lambda: len(self._streams)
+        )
+
+    def enter(self, stream: Readable) -> None:
+        """Read this stream from now on."""
+        descriptor = stream.descriptor
+        if descriptor >= 0 and self._streams.get(descriptor) is not stream:
+            self._streams[descriptor] = stream
+            self._epoll.register(descriptor, _READ)
+
+    def leave(self, stream: Readable) -> None:
+        """Read it no more: paused, or about to close. Its number may be another's by now, who stays."""
+        descriptor = stream.descriptor
+        if self._streams.get(descriptor) is stream:
+            del self._streams[descriptor]
+            self._epoll.unregister(descriptor)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read whatever has bytes, until cancelled."""
+        task_status.started()
+        try:
+            while True:
+                if events := self._epoll.poll(0, EVENTS_MAX):
+                    self._wake(events)
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+        finally:
+            self._epoll.close()
+
+    def _wake(self, events: list[tuple[int, int]]) -> None:
+        now, begun_at = trio.current_time(), time.perf_counter()
+        ends_at = begun_at + WAKE_SECONDS_MAX
+        at, read = begun_at, 0
+        for descriptor, _ in events:
+            stream = self._streams.get(descriptor)
+            if stream is None:  # ended by what another link said in this very wake
+                continue
+            try:
+                stream.read_now(now)
+            except Exception:
+                self._errors.add("link")
+                log.exception("a link failed in the lane")
+                stream.fail()
+            read += 1
+            at = time.perf_counter()
+            if at >= ends_at:
+                break
+        self._wake_seconds.observe(at - begun_at)
+        self._wake_links.observe(read)
