@@ -36,12 +36,12 @@ class TokenBucket:
         self._tokens = left
         return (tokens - left) / rate.per_s
 
-    def spend(self, now_s: float) -> float:
-        """Take one token, owing it when there is none: what was read cannot be unread. Returns the seconds until nothing is owed."""
+    def spend(self, now_s: float, tokens: float = 1.0) -> float:
+        """Take `tokens`, owing what is not there: what was read cannot be unread. Returns the seconds until nothing is owed."""
         rate = self._rate
         if rate.per_s <= 0:
             return 0.0
-        left = min(self._tokens + (now_s - self._at) * rate.per_s, rate.burst) - 1.0
+        left = min(self._tokens + (now_s - self._at) * rate.per_s, rate.burst) - tokens
         self._at = now_s
         self._tokens = left
         return -left / rate.per_s if left < 0 else 0.0

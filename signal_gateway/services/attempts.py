@@ -38,7 +38,9 @@ class Attempts:
     ) -> None:
         self._writer = writer
         self._limits = metrics.limits
-        self._refusals = metrics.refusals
+        self._refused = metrics.counter(
+            "authentications_refused_total", "Attempts to authenticate that failed, by what was wrong.", ("outcome",)
+        )
         self._wall_ms = wall_ms
         self._of_id = FailedAttempts(per_id_per_minute, WINDOW_S, entries_max)
         self._of_address = FailedAttempts(per_address_per_minute, WINDOW_S, entries_max)
@@ -72,7 +74,7 @@ class Attempts:
 
     def refused(self, action: str, client_id: str, address: str, outcome: str) -> None:
         """Write down what was refused. `outcome` is for the audit trail; the asker is told less."""
-        self._refusals.add(outcome)
+        self._refused.add(outcome)
         if self._audited.take(trio.current_time()) > 0:
             self._limits.add("auth.audited_refusals_per_s")
             return

@@ -134,12 +134,15 @@ class Presence:
         if not was_told:
             self._bus.publish(DeviceUnlinked(device_id, device.kind, generation, now, reason))
 
-    def heard_from(self, device_id: str, status: DeviceStatus | None = None) -> None:
-        """Something was heard. Without a status this is one look-up and one store: it stands on the path of every message."""
+    def heard_from(self, device_id: str, status: DeviceStatus | None = None, now_s: float | None = None) -> None:
+        """Something was heard. Without a status this is one look-up and one store: it stands on the path of every message.
+
+        `now_s` is the time of Trio's clock, where the caller knows it.
+        """
         device = self._devices.get(device_id)
         if device is None:
             device = self._remember_offline(device_id)
-        device.heard_at_s = trio.current_time()
+        device.heard_at_s = trio.current_time() if now_s is None else now_s
         if device.is_silent:
             self._is_back(device)
         if status is not None:

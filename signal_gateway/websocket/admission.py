@@ -34,7 +34,7 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_failed_auth_per_ip_per_minute: int = 10
     """Failed authentications of one address in a minute; then 429."""
     max_malformed_per_minute: int = 10
-    """Malformed messages of one link in a minute; then close 4503."""
+    """Malformed messages of one link in a minute; then close 4503. 0 = no limit."""
     unauthenticated_message_bytes: int = 8192
     """Bytes of a message before authentication."""
     allowed_origins: tuple[str, ...] = ("self",)
@@ -67,10 +67,10 @@ class Admission:
 
     def enter(self, address: str, on_evicted: Callable[[], None], counts_by_address: bool) -> Ticket:
         """A place for a new connection. Raises Refused 429 or 503. A proxy's own address is not counted: `move` is called later."""
+        if counts_by_address:
+            self._check_address(address)  # first: who is over it must not push others out
         if len(self._waiting) >= self._settings.max_unauthenticated:
             self._make_room()
-        if counts_by_address:
-            self._check_address(address)
         ticket = Ticket(address if counts_by_address else "", on_evicted)
         self._waiting[ticket] = None
         self._waiting_by_address[ticket.address] += 1

@@ -31,9 +31,11 @@ def greet_agent(link: Link) -> None:
 async def hear_connect(link: Link, message: Connect, question: Question) -> None:
     """CONNECT: prove who this link is (C-09). No record is made."""
     try:
+        _check_link_is_its_own(link, message.client_id)
         principal = await link.door.authentication.agent(message.client_id, message.auth_token, link.address)
-        _check_link_is_free(link, message.client_id)
+        _check_client_is_free(link, message.client_id)
     except GatewayError as error:
+        link.door.metrics.refusals.add(error.reason)
         link.answer(question, ConnectAck(version=WIRE_VERSION, status=error.status, message=error.message))
         _end_if_unauthenticated(link, error)
         return
@@ -63,9 +65,11 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
         room_id=message.room_id,
     )
     try:
-        _check_link_is_free(link, message.client_id)
+        _check_link_is_its_own(link, message.client_id)
         principal = await link.door.registration.register(request, link.address)
+        _check_client_is_free(link, message.client_id)
     except GatewayError as error:
+        link.door.metrics.refusals.add(error.reason)
         link.answer(question, RegisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
         _end_if_unauthenticated(link, error)
         return
@@ -81,6 +85,7 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
     try:
         await link.door.registration.unregister(message.client_id, message.auth_token, link.address)
     except GatewayError as error:
+        link.door.metrics.refusals.add(error.reason)
         link.answer(question, UnregisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
         return
     other = link.door.hub.link_of(message.client_id)
@@ -91,7 +96,7 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
 
 def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     """HEARTBEAT: a sign of life, answered with the same timestamp (S-08). Writes nothing."""
-    link.door.presence.heard_from(link.client_id)
+    link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
     link.answer(question, HeartbeatAck(timestamp=message.timestamp))
 
 
@@ -100,10 +105,14 @@ def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
 
 
-def _check_link_is_free(link: Link, client_id: str) -> None:
-    """Raise DuplicateLink when this link speaks for another client, or another link for this one and the older one is kept (C-17)."""
-    if link.principal is not None and link.principal.client_id != client_id:
+def _check_link_is_its_own(link: Link, client_id: str) -> None:
+    """Raise DuplicateLink when this link speaks for another client already."""
+    if link.principal is not None and link.client_id != client_id:
         raise DuplicateLink("This link belongs to another client")
+
+
+def _check_client_is_free(link: Link, client_id: str) -> None:
+    """Raise DuplicateLink when another link speaks for this client and the older one is kept (C-17). Asked after the token: it tells."""
     other = link.door.hub.link_of(client_id)
     if other is not None and other is not link and link.door.session.duplicate_policy == "reject_new":
         raise DuplicateLink

@@ -53,7 +53,7 @@ class FrameHearer(Protocol):
 
 
 class FrameParser:
-    """Splits what a client sends into frames. `feed` takes bytes as they come; at most one message's bytes are kept."""
+    """Splits what a client sends into frames. `feed` takes bytes as they come, and keeps at most one message's and what stood behind it."""
 
     __slots__ = (
         "_awaits_library",
@@ -69,6 +69,7 @@ class FrameParser:
         "_size_limit",
         "_stopped",
         "fragments_max",
+        "frames",
         "message_bytes_max",
         "messages_ended",
     )
@@ -80,6 +81,8 @@ class FrameParser:
         self._size_limit = ""
         self.messages_ended = 0
         """Counts whole messages, ours and the library's: a message that stays incomplete for too long is one that this does not count."""
+        self.frames = 0
+        """Counts frames, ours and the library's."""
         self._rest = b""  # the beginning of a frame that is not complete yet
         self._passing = 0  # bytes of the present frame that are still to be passed on
         self._passing_ends_message = False
@@ -138,6 +141,7 @@ class FrameParser:
                 at = self._frame(buffer, at, end)
                 if at == begun_at and not (self._passing or self._library_only):
                     break  # not whole yet
+                self.frames += 1
         self._rest = b"" if self._stopped or at >= end else buffer[at:]
 
     def _frame(self, buffer: bytes, at: int, end: int) -> int:

@@ -19,7 +19,6 @@ from signal_gateway.domain.device import DeviceDescription
 from signal_gateway.domain.ids import is_client_id
 from signal_gateway.domain.principal import LinkKind
 
-CONSOLE_SUBPROTOCOL = "signal-gateway.v1"
 _READ_BYTES = 4096
 _BEARER = "bearer "
 _STATUS_WORDS = {
@@ -107,15 +106,15 @@ async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSet
 
 
 def parse_request(head: bytes, rest: bytes, headers_max: int) -> Request:
-    """One whole head. Raises Refused(400) for what is not HTTP/1.1, 431 for too many headers."""
+    """One whole head. Raises Refused(400) for what is not HTTP/1.0 or 1.1, 431 for too many headers."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     try:
         connection.receive_data(head)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise Refused(400, "bad_request", "this is not an HTTP/1.1 request") from error
+        raise Refused(400, "bad_request", "this is not an HTTP request") from error
     if not isinstance(event, h11.Request) or event.http_version not in (b"1.0", b"1.1"):
-        raise Refused(400, "bad_request", "this is not an HTTP/1.1 request")
+        raise Refused(400, "bad_request", "this is not an HTTP request")
     if len(event.headers) > headers_max:
         raise Refused(431, "handshake.headers_max", f"more than {headers_max} header fields")
     headers: dict[str, str] = {}
@@ -229,7 +228,7 @@ def _is_own(origin: str, host: str, own_ports: frozenset[int]) -> bool:
 
 
 class TrustedProxies:
-    """The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed (`server.trusted_proxies`: addresses or networks)."""
+    """The proxies whose `X-Forwarded-For` is believed (`server.trusted_proxies`: addresses or networks)."""
 
     def __init__(self, networks: tuple[str, ...]) -> None:
         self._networks = [ip_network(network, strict=False) for network in networks]

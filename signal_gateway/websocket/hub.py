@@ -102,13 +102,15 @@ class Hub:
     async def drain(self, seconds: float, close_s: float) -> None:
         """Close every link with 1012, evenly spread over `seconds`, so that the fleet does not come back as one herd (H25).
 
-        Returns when all have ended, `close_s` after the last goodbye at the latest.
+        Who comes while it lasts is told at its end. Returns when all have ended, a second after `close_s` at the latest.
         """
         links = list(self._links)
         log.info("draining", links=len(links), seconds=seconds)
         begun_at = trio.current_time()
         for place, link in enumerate(links):
             await trio.sleep_until(begun_at + seconds * place / len(links))
+            link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
+        for link in list(self._links):
             link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
         with trio.move_on_after(close_s + SWEEP_EVERY_S):
             while self._links:

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 
 from protocol import dialect
-from protocol.agent import Disconnect, Heartbeat, ReportAck
+from protocol.agent import Disconnect, ReportAck
 from protocol.close_codes import CloseCode, may_reconnect
 from protocol.dialect import Fault, Question
 from protocol.errors import INTERNAL, WireError
@@ -35,8 +35,10 @@ from signal_gateway.websocket.stream import LinkStream
 VIOLATIONS = (CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA)
 ROOM_POLL_S = 0.01
 """Seconds between two looks at a writer that is behind."""
-HEARD_WITHOUT_ROOM = (Heartbeat, Disconnect)
-"""What writes nothing, and is heard however far the writer is behind."""
+HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "disconnect"})
+"""What writes next to nothing, and is heard however far the writer is behind."""
+
+_IN, _OUT = ("in",), ("out",)
 
 log = logger("websocket")
 
@@ -70,8 +72,7 @@ class Link:
         self.speaks_frames = False
         """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
         self.outbox = Outbox(door.outbox, transport, door.metrics, self._too_slow)
-        head = request.upgrade_head()
-        self.stream = LinkStream(transport, self.outbox, head, request.rest, door.metrics, door.server.read_buffer_size)
+        self.stream = LinkStream(transport, self.outbox, request, door.limits.frames, door.metrics, door.server.read_buffer_size)
         self.parser = FrameParser(self, door.link.fragments_max)
         self.stream.parser = self.parser
         self.stream.last_word = self._close_frame_of_violation
@@ -80,7 +81,6 @@ class Link:
         self._ticket = ticket
         self._settings = door.link
         self._buckets = _by_class(door.limits.stranger())
-        self._frames = TokenBucket(door.limits.frames, trio.current_time())
         self._opened_at = trio.current_time()
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._unfinished: tuple[int, float] | None = None
@@ -196,7 +196,6 @@ class Link:
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         """See FrameHearer: one whole message. False when its handler must wait: the parser keeps what stands behind it."""
-        self._count_frame()
         waiting = self._hear(is_text, payload)
         if waiting is None:
             return True
@@ -205,14 +204,12 @@ class Link:
 
     def hear_ping(self, payload: bytes) -> None:
         """See FrameHearer."""
-        self._count_frame()
         self.door.metrics.messages.add("in", "ping")
         if not self._fenced:
             self.outbox.put(data_frame(PONG, payload))
 
     def hear_pong(self) -> None:
         """See FrameHearer."""
-        self._count_frame()
         self.door.metrics.messages.add("in", "pong")
         if self.principal is not None and not self._fenced:
             self.door.presence.heard_from(self.client_id)
@@ -252,12 +249,12 @@ class Link:
         if self._fenced:
             return None
         metrics = self.door.metrics
-        metrics.bytes.add("in", by=len(payload))
+        metrics.bytes.values[_IN] += len(payload)
         begun_at = perf_counter()
         question: Question | None = None
         try:
             message, question = dialect.decode(is_text, payload, self.kind.value)
-            metrics.messages.add("in", question.name)
+            metrics.messages.values["in", question.name] += 1
             if (wait_s := self._buckets[question.rate_class].take(self.stream.heard_at)) > 0:
                 self._refusals.too_often(question, wait_s)
                 return None
@@ -266,7 +263,7 @@ class Link:
             if handler is None:
                 self._refusals.unheard(question)
                 return None
-            if not self.door.has_room() and type(message) not in HEARD_WITHOUT_ROOM:
+            if not self.door.has_room() and question.name not in HEARD_WITHOUT_ROOM:
                 metrics.limits.add("storage.high_water_rows")
                 return self._wait(self._hear_when_there_is_room(handler, message, question), question)
             waiting = handler(self, message, question)
@@ -320,17 +317,9 @@ class Link:
         if self._fenced:  # a newer link speaks for this client, or we have said goodbye
             return
         metrics = self.door.metrics
-        metrics.messages.add("out", name)
-        metrics.bytes.add("out", by=len(payload))
+        metrics.messages.values["out", name] += 1
+        metrics.bytes.values[_OUT] += len(payload)
         self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
-
-    def _count_frame(self) -> None:
-        """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
-        now = self.stream.heard_at
-        if (owed_s := self._frames.spend(now)) > 0:
-            if self.stream.read_not_before <= now:
-                self.door.metrics.limits.add("limits.frames_per_s")
-            self.stream.read_not_before = now + owed_s
 
     def _message_takes_too_long(self, now: float) -> bool:
         """Whether the message that is under way now was so `message_seconds_max` ago, too (a slow sender holds memory)."""
@@ -343,7 +332,7 @@ class Link:
         return now - self._unfinished[1] >= self._settings.message_seconds_max
 
     def _too_slow(self, limit: str) -> None:
-        """The peer does not read (H14). Had it read something meanwhile, it gets the close code as its last word."""
+        """The peer does not read (H14). If it begins to within `close_s`, it gets the close code as its last word."""
         self.close_soon(CloseCode.SLOW, f"too slow: {limit}")
 
     def _close_frame_of_violation(self) -> bytes | None:

@@ -30,9 +30,6 @@ from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
 
 LINGER_S = 1.0
 """Seconds in which a refused peer may read its answer before the socket is closed under it."""
-BACKLOG_CONNECTIONS = 1024
-USER_TIMEOUT_MS = 30_000
-"""Milliseconds that sent data may stay unacknowledged before the kernel gives the connection up (H15)."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed, trio_websocket.HandshakeError)
 """How a peer that is gone looks from here: nobody's fault, and nothing to log."""
@@ -122,7 +119,8 @@ class Listener:
         door = self._door
         key = phone_key(request)
         if not key:
-            raise Refused(401, "bad_credentials", "an api_key is needed: header Authorization or query api_key")
+            challenge = {"WWW-Authenticate": "Bearer"}
+            raise Refused(401, "bad_credentials", "an api_key is needed: header Authorization or query api_key", challenge)
         description, wants_device_key = describe_phone(request)
         admission = None
         with trio.move_on_after(door.link.handler_deadline_s):

@@ -1,7 +1,7 @@
 """What a link is to send: bounded, in order, written by one hand (DESIGN.md §4, H14).
 
-`put` never waits. Outside of a batch it writes to the socket at once; what the socket does not take stays here, and `run` writes it when
-it can. A peer that reads too slowly for the bounds, or not at all for `write_deadline_s`, loses its link.
+`put` never waits. Outside of a batch it writes to a plain socket at once; what the socket does not take, and all for other streams, stays
+here, and `run` writes it when it can. A peer that reads too slowly for the bounds, or not at all for `write_deadline_s`, loses its link.
 """
 
 import os
@@ -25,7 +25,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bytes_max: int = 262_144
     """Bytes that may wait; one more ends the link with 4001."""
     write_deadline_s: float = 10.0
-    """Seconds in which a peer must take something of what waits, else the link ends with 4001."""
+    """Seconds in which a peer must take something of what waits (over TLS: all of it), else the link ends with 4001."""
 
 
 class Outbox:
@@ -87,7 +87,6 @@ class Outbox:
         if self._ended or (self._is_over and not is_last_word):
             return
         self._bytes += len(frame)
-        self.sent_at = trio.current_time()
         if self._batching:
             self._batch.append(frame)
             if len(self._batch) >= BATCH_MESSAGES_MAX:
@@ -162,6 +161,7 @@ class Outbox:
         self._told_if_drained()
 
     def _flush(self) -> None:
+        self.sent_at = trio.current_time()
         if self._fd < 0:
             self._filled.set()
             return

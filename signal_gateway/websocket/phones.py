@@ -32,8 +32,8 @@ def greet_phone(admission: PhoneAdmission) -> Callable[[Link], None]:
 def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     """File one of the reports of seed 000 §4; what it tells of the device's condition goes to presence, too.
 
-    Answered only where it asks for that: a frame, or JSON with a `request_id`. A report is acknowledged after its commit, a heartbeat and
-    a device_status once the writer has them (CONTRACT.md §2).
+    Answered unless it is a phone's JSON without a `request_id`, for which the source has no answer. A report is acknowledged after its
+    commit, a heartbeat and a device_status once the writer has them (CONTRACT.md §2).
     """
     door, device_id, data = link.door, link.client_id, message.data
     if isinstance(data, HeartbeatData):

@@ -53,7 +53,7 @@ class Refusals:
         self._link = link
         self._limits = metrics.limits
         self._reasons = metrics.refusals
-        self._malformed_at: deque[float] = deque(maxlen=max(1, malformed_max))
+        self._malformed_at: deque[float] = deque(maxlen=malformed_max)
         self._told_rate_at = float("-inf")
 
     def malformed(self, error: WireError, is_text: bool) -> None:
@@ -113,6 +113,6 @@ class Refusals:
         """Ten malformed messages in a minute end the link."""
         now, times = self._link.heard_at, self._malformed_at
         times.append(now)
-        if len(times) == times.maxlen and now - times[0] < MINUTE_S:
+        if times and len(times) == times.maxlen and now - times[0] < MINUTE_S:
             self._limits.add("security.max_malformed_per_minute")
             self._link.close_soon(CloseCode.MALFORMED, "too many malformed messages")

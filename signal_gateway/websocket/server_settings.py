@@ -35,7 +35,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     drain_s: float = 8.0
     """Seconds over which links are closed with 1012 after SIGTERM."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Addresses or networks whose X-Forwarded-For is believed, and behind which plain ws:// counts as secure: they speak TLS."""
     insecure: bool = False
     """Start in spite of demo credentials, short secrets, plain ws:// or "*" origins beyond loopback."""
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import trio
 
+from signal_gateway.domain.rate_limit import Rate, TokenBucket
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
+from signal_gateway.websocket.handshake import Request
 from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.outbox import Outbox
 
@@ -31,11 +33,15 @@ class LinkStream(trio.abc.Stream):
     last_word: Callable[[], bytes | None]
     """The close frame for a client that broke the protocol; None when there is nothing to say."""
 
-    def __init__(self, transport: trio.abc.Stream, outbox: Outbox, head: bytes, rest: bytes, metrics: Metrics, read_bytes_max: int) -> None:
+    def __init__(
+        self, transport: trio.abc.Stream, outbox: Outbox, request: Request, frames: Rate, metrics: Metrics, read_bytes_max: int
+    ) -> None:
         self._transport = transport
         self._outbox = outbox
-        self._head = head
-        self._rest = rest
+        self._head = request.upgrade_head()
+        self._rest = request.rest
+        self._frames = TokenBucket(frames, trio.current_time())
+        self._limits = metrics.limits
         self._bytes_in = metrics.socket_bytes
         self._read_bytes_max = read_bytes_max
         self._for_library = bytearray()
@@ -182,11 +188,20 @@ class LinkStream(trio.abc.Stream):
             pass  # the peer is gone, or we closed the socket: both end the link, and who ended it said why
 
     def _feed(self, data: bytes) -> None:
+        frames_before = self.parser.frames
         self._outbox.begin_batch()
         try:
             self.parser.feed(data)
         finally:
             self._outbox.end_batch()
+            self._count_frames(self.parser.frames - frames_before)
+
+    def _count_frames(self, frames: int) -> None:
+        """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
+        if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
+            if self.read_not_before <= self.heard_at:
+                self._limits.add("limits.frames_per_s")
+            self.read_not_before = self.heard_at + owed_s
 
     def _is_welcome(self) -> bool:
         """Whether the socket may be read now."""

@@ -90,3 +90,16 @@ async def test_an_evicted_connection_leaves_once(autojump_clock: MockClock):
     door.authenticated(second)
     door.leave(second)
     door.enter("192.0.2.1", nobody, counts_by_address=True)
+
+
+async def test_an_address_over_its_own_limit_pushes_nobody_out(autojump_clock: MockClock):
+    door = admission(max_connections_per_ip=2, max_unauthenticated=3)
+    evicted: list[str] = []
+    door.enter("192.0.2.1", lambda: evicted.append("honest"), counts_by_address=True)
+    for _ in range(2):
+        door.enter("192.0.2.66", nobody, counts_by_address=True)
+    await trio.sleep(2)
+    with pytest.raises(Refused) as caught:
+        door.enter("192.0.2.66", nobody, counts_by_address=True)
+    assert caught.value.status == 429
+    assert evicted == []

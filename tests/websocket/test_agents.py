@@ -11,6 +11,7 @@ from protocol.payload import PayloadKind
 from signal_gateway.config import Config
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World
+from signal_gateway.websocket.server_settings import SessionSettings
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import UUID, ask, ask_json, closing, connect, frame, hear
 
@@ -342,3 +343,19 @@ async def test_an_agent_that_registered_is_known_after_a_restart(autojump_clock:
         await ask(agent, FrameType.REGISTER, REGISTER)
     async with open_world(Config(auth=DEMO_AUTH), seed=1, database=world.database) as again, again.dial() as agent:
         assert (await connect(agent, "unit-7", "demo-enrolment-key"))["status"] == 200
+
+
+class TestRejectNew:
+    """`session.duplicate_policy = "reject_new"`."""
+
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config(auth=DEMO_AUTH, session=SessionSettings(duplicate_policy="reject_new"))
+
+    async def test_the_older_link_wins_and_only_who_has_the_token_learns_of_it(self, autojump_clock: MockClock, world: World):
+        async with world.dial() as older, world.dial() as newer, world.dial() as stranger:
+            await connect(older)
+            assert (await connect(stranger, token="wrong"))["status"] == 401
+            assert (await connect(newer))["status"] == 409
+            assert await closing(newer) == 4501
+            assert (await ask(older, FrameType.HEARTBEAT, {"timestamp": 1}))[0] is FrameType.HEARTBEAT_ACK
