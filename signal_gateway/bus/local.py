@@ -33,7 +33,7 @@ class LocalBus:
     """The bus of a single process: a table of callables."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._subscribers: dict[type, tuple[Callable[[Any], None], ...]] = {}
+        self._subscribers: dict[type, tuple[tuple[Callable[[Any], None]], ...]] = {}
         self._queue: deque[object] = deque()
         self._delivering = False
         self._errors = metrics.errors
@@ -53,16 +53,17 @@ class LocalBus:
 
     def subscribe(self, event_type: type[E], subscriber: Callable[[E], None]) -> Callable[[], None]:
         """See Bus.subscribe."""
-        self._subscribers[event_type] = (*self._subscribers.get(event_type, ()), subscriber)
+        subscription = (subscriber,)  # its own object, so that who subscribed twice ends one at a time
+        self._subscribers[event_type] = (*self._subscribers.get(event_type, ()), subscription)
 
         def unsubscribe() -> None:
-            left = tuple(one for one in self._subscribers.get(event_type, ()) if one is not subscriber)
+            left = tuple(one for one in self._subscribers.get(event_type, ()) if one is not subscription)
             self._subscribers[event_type] = left
 
         return unsubscribe
 
     def _deliver(self, event: object) -> None:
-        for subscriber in self._subscribers.get(type(event), ()):
+        for (subscriber,) in self._subscribers.get(type(event), ()):
             try:
                 subscriber(event)
             except Exception:

@@ -77,6 +77,13 @@ class BatchWriter:
         """Whether so much waits that doors should hear less."""
         return self._rows_waiting >= self._settings.high_water_rows
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the gateway should get no new traffic, in words; None while all is well."""
+        if self._pause_s:
+            return "the database takes no rows"
+        return "the writer is behind" if self.above_high_water else None
+
     def put(self, rows: Sequence[Row], on_durable: Callable[[], None] | None = None, on_failed: Callable[[], None] | None = None) -> bool:
         """Write these rows soon. Never waits, never raises.
 

@@ -224,7 +224,7 @@ async def _try_out(database: Database, url: URL) -> None:
         await database.write(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
         await database.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
     except StorageBroken as error:
-        raise StorageUnusable(f"the database {where} is damaged, or no database") from error
+        raise StorageUnusable(f"cannot use {where}: {error}") from error
     except (GatewayError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
         said = str(getattr(cause, "orig", None) or cause).strip() or "no answer in time"

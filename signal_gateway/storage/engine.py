@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiosqlite
 import msgspec
 from sqlalchemy import URL, Connection, Engine, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -30,7 +31,11 @@ def write_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-JSON_CODEC: dict[str, Any] = {"json_serializer": write_json, "json_deserializer": msgspec.json.decode}
+ENGINE_OPTIONS: dict[str, Any] = {
+    "json_serializer": write_json,
+    "json_deserializer": msgspec.json.decode,
+    "hide_parameters": True,  # an error that is logged shows the statement, never the values of a row
+}
 
 
 def database_url(settings: StorageSettings, data_dir: Path) -> URL:
@@ -40,9 +45,7 @@ def database_url(settings: StorageSettings, data_dir: Path) -> URL:
     try:
         url = make_url(settings.url)
     except exc.ArgumentError as error:
-        raise StorageUnusable(
-            'storage.url is not a database address; try "sqlite:///gateway.db" or "postgresql://user@host/name"'
-        ) from error
+        raise StorageUnusable('storage.url must be like "sqlite:///gateway.db" or "postgresql://user@host/name"') from error
     name = url.drivername.partition("+")[0]
     if name not in DRIVERS:
         raise StorageUnusable(f'storage.url begins with "{name}"; known are "sqlite" and "postgresql"')
@@ -98,12 +101,14 @@ def _sqlite_engines(url: URL, settings: StorageSettings) -> Engines:
         "journal_size_limit": WAL_BYTES_KEPT,
     }
 
-    async def connect() -> QuickConnection:
+    async def connect() -> aiosqlite.Connection:
         return await QuickConnection(path)
 
     def engine(connections: int) -> AsyncEngine:
         timeout_s = settings.job_timeout_s
-        return create_async_engine(url, async_creator=connect, pool_size=connections, max_overflow=0, pool_timeout=timeout_s, **JSON_CODEC)
+        return create_async_engine(
+            url, async_creator=connect, pool_size=connections, max_overflow=0, pool_timeout=timeout_s, **ENGINE_OPTIONS
+        )
 
     writer, reader = engine(1), engine(settings.readers)
     begin_explicitly(writer.sync_engine, "BEGIN IMMEDIATE")
@@ -131,7 +136,7 @@ def _postgresql_engines(url: URL, settings: StorageSettings) -> Engines:
             pool_timeout=settings.job_timeout_s,
             pool_pre_ping=True,  # one round trip; after a restart of the server nobody is told of a stale connection
             connect_args={"timeout": settings.job_timeout_s, "server_settings": {"application_name": "signal-gateway", **session}},
-            **JSON_CODEC,
+            **ENGINE_OPTIONS,
         )
 
     return Engines(

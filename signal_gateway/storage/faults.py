@@ -77,7 +77,7 @@ def _refusal_of_sqlite(error: sqlite3.Error) -> GatewayError | StorageBroken | N
     if primary == SQLITE_FULL or extended in SQLITE_NO_ROOM:
         return DiskFull()
     if primary in SQLITE_BROKEN:
-        return StorageBroken(f"the disk failed under the database: {error} ({getattr(error, 'sqlite_errorname', 'no code')})")
+        return StorageBroken(f"the database or its disk is damaged: {error} ({getattr(error, 'sqlite_errorname', 'no code')})")
     if primary in SQLITE_DOWN:
         return DatabaseDown()
     return None
@@ -88,8 +88,5 @@ def _refusal_of_postgresql(error: exc.DBAPIError) -> GatewayError | None:
     if code == POSTGRESQL_FULL:
         return DiskFull()
     if error.connection_invalidated or code.startswith(POSTGRESQL_DOWN):
-        return DatabaseDown()
-    # Without a code it is the driver that speaks: of a closed connection, or (ValueError) of a parameter of the wrong kind.
-    if not code and isinstance(error, exc.InterfaceError) and not isinstance(getattr(error.orig, "orig", None), ValueError):
         return DatabaseDown()
     return None

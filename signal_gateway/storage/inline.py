@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import trio
 from sqlalchemy import Connection, StaticPool, create_engine
 
-from signal_gateway.storage.engine import JSON_CODEC, begin_explicitly, set_pragmas
+from signal_gateway.storage.engine import ENGINE_OPTIONS, begin_explicitly, set_pragmas
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, refusal_of
 from signal_gateway.storage.tables import metadata
 
@@ -33,7 +33,7 @@ class InlineDatabase:
         self.after_commit = after_commit
         self.commits = 0
         """Transactions that reached their commit, whether it held or not."""
-        self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None}, **JSON_CODEC)
+        self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None}, **ENGINE_OPTIONS)
         begin_explicitly(self.engine, "BEGIN IMMEDIATE")
         set_pragmas(self.engine, {"foreign_keys": "ON"})
         self._broken: StorageBroken | None = None

@@ -1,7 +1,7 @@
 """aiosqlite with one trip to its thread per statement.
 
 Each trip wakes two threads and costs 50 to 100 µs. A statement through SQLAlchemy's adapter makes three or four (make a cursor, execute,
-fetch, close), a savepoint twice three around it. Here a statement makes one, and the brackets around it travel with it: five
+fetch, close), a savepoint twice three around it. Here a statement makes one, and the brackets around it travel with it: three
 times as many durable calls a second (`bench/storage.py`).
 """
 

@@ -80,6 +80,9 @@ def execute(connection: Connection, shape: Shape, rows: Sequence[Planned]) -> No
 def statement_of(dialect: str, shape: Shape) -> Executable:
     """The Core construct of a shape: the same object each time, so that SQLAlchemy compiles it once."""
     columns = shape.table.c
+    unknown = {*shape.key, *shape.columns} - set(columns.keys())
+    if unknown:  # SQLAlchemy would leave it out without a word
+        raise ValueError(f"{shape.table.name} has no column {', '.join(sorted(unknown))}")
     if shape.kind is Update:
         if set(shape.key) & set(shape.columns):
             raise ValueError(f"an Update of {shape.table.name} names a column both in its key and in its values")
