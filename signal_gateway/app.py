@@ -4,8 +4,8 @@ import gc
 import os
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -19,7 +19,7 @@ from signal_gateway.domain.ids import uuid_v4
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.health import Health
 from signal_gateway.observe.logs import logger, logging_running, set_level
-from signal_gateway.observe.loop_health import LoopHealth, collector_watched, tell_process
+from signal_gateway.observe.loop_health import LoopHealth, QuietCollector, collector_watched, tell_process
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.observe.plain_http import PlainHttp
 from signal_gateway.services.attempts import Attempts
@@ -134,11 +134,11 @@ class Gateway:
         return (self.hub.run,) if self.lane is None else (self.hub.run, self.lane.run)
 
 
-async def serve(config: Config, *, task_status: trio.TaskStatus[Ports] = trio.TASK_STATUS_IGNORED) -> bool:
-    """Run the server until SIGTERM or SIGINT. Started with its ports. Returns whether every link was told goodbye.
+async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
+    """Run the server until SIGTERM or SIGINT. `tell_started` hears its ports. Returns whether there was time to say goodbye.
 
-    Raises OSError when a port cannot be listened on, DatabaseDown or a migration's error when the database cannot be used,
-    SecretFileRefused when a secret is readable by others.
+    Raises OSError when a port cannot be listened on, StorageUnusable when the database cannot be used, StorageBroken when the disk fails
+    under it, SecretFileRefused when a secret is readable by others.
     """
     metrics, health = Metrics(), Health()
     tls = tls_context(config.server) if config.server.tls_enabled else None
@@ -147,22 +147,24 @@ async def serve(config: Config, *, task_status: trio.TaskStatus[Ports] = trio.TA
     health.add("listener", lambda: None if is_accepting else "not accepting connections")
     tell_process(metrics)
     pepper = read_or_make_secret(config.data_dir / "secrets" / "pepper")
-    with logging_running(config.logging, config.data_dir, metrics, config.secrets()), collector_watched(metrics):
+    with logging_running(config.logging, config.data_dir, metrics, config.secrets()), collector_watched(metrics), _failure_logged():
         async with trio.open_nursery() as root:
             await root.start(stop.watch_signals, root.cancel_scope)
             metrics_port: int | None = None
             if config.metrics.enabled:
                 metrics_port = await root.start(PlainHttp(config.metrics, metrics, health).run)
             await root.start(LoopHealth(metrics).run)
+            await root.start(QuietCollector(metrics.handle_seconds).run)
             async with storage_running(config, metrics, health) as (database, writer):
                 gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper)
                 async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
                     listeners = await open_listeners(config.server, tls)
                     async with stage(partial(gateway.listener.serve, listeners, links)):
                         _settle_collector()
-                        is_accepting = True
-                        task_status.started(Ports(port_of(listeners), metrics_port))
-                        log.info("serving", port=port_of(listeners), metrics_port=metrics_port)
+                        is_accepting = stop.is_serving = True
+                        ports = Ports(port_of(listeners), metrics_port)
+                        tell_started(ports)
+                        log.info("serving", port=ports.websocket, metrics_port=ports.metrics)
                         await stop.asked.wait()
                         health.draining = True
                         is_accepting = False
@@ -179,13 +181,23 @@ async def storage_running(config: Config, metrics: Metrics, health: Health) -> A
     async with open_database(config.storage, config.data_dir, metrics) as database:
         await migrate(database)
         writer = BatchWriter(database, config.storage, metrics)
-        health.add("storage", lambda: "the writer is behind" if writer.above_high_water else None)
+        health.add("storage", lambda: writer.trouble)
         async with trio.open_nursery() as nursery:
             await nursery.start(writer.run)
             try:
                 yield database, writer
             finally:
                 writer.close()
+
+
+@contextmanager
+def _failure_logged() -> Generator[None]:
+    """What ends the server is in its log, too, for whoever has no terminal of it."""
+    try:
+        yield
+    except Exception as error:
+        log.critical("the server failed", error=type(error).__name__, exc_info=not isinstance(error, OSError))
+        raise
 
 
 def _settle_collector() -> None:

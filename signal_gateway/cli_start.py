@@ -23,16 +23,10 @@ def run_server(config: Config) -> bool:
 
 
 async def _serve(config: Config) -> bool:
-    said_goodbye = False
-
-    async def run(*, task_status: trio.TaskStatus[Ports]) -> None:
-        nonlocal said_goodbye
-        said_goodbye = await serve(config, task_status=task_status)
-
-    async with trio.open_nursery() as nursery:
-        ports: Ports = await nursery.start(run)
+    def tell(ports: Ports) -> None:
         print(start_text(config, ports.websocket, ports.metrics), flush=True)
-    return said_goodbye
+
+    return await serve(config, tell)
 
 
 def migrate_database(config: Config) -> str:

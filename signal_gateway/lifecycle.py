@@ -31,12 +31,14 @@ async def stage(*loops: Loop) -> AsyncGenerator[None, None]:
 
 
 class Stop:
-    """How the server is asked to end: `asked` on the first signal, and the whole server at once on the second."""
+    """How the server is asked to end: `asked` on the first signal, and the whole server at once on the second, or while it starts."""
 
     def __init__(self, reload: Callable[[], None]) -> None:
         self.asked = trio.Event()
         self.at_once = False
-        """Whether a second signal cut the goodbye short."""
+        """Whether there was no time for a goodbye."""
+        self.is_serving = False
+        """Whether there are links to say goodbye to."""
         self._reload = reload
 
     async def watch_signals(self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -47,7 +49,7 @@ class Stop:
                 log.info("signal", name=signal.Signals(number).name)
                 if number == signal.SIGHUP:
                     self._reload()
-                elif self.asked.is_set():
+                elif self.asked.is_set() or not self.is_serving:
                     self.at_once = True
                     everything.cancel()
                     return

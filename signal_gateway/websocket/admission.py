@@ -108,7 +108,7 @@ class Admission:
         limit = self._settings.max_connections_per_ip
         if limit and self._waiting_by_address[address] >= limit:
             self._limits.add("security.max_connections_per_ip")
-            raise Refused(429, "too_many_unauthenticated", "too many unauthenticated connections from your address", _retry_after())
+            raise Refused(429, "too_many_unauthenticated", "too many unauthenticated connections from your address", retry_after())
 
     def _make_room(self) -> None:
         self._limits.add("security.max_unauthenticated")
@@ -130,8 +130,9 @@ class Admission:
 
 def too_many(reason: str, text: str) -> Refused:
     """A 503 that asks to come back after a random while."""
-    return Refused(503, reason, text, _retry_after())
+    return Refused(503, reason, text, retry_after())
 
 
-def _retry_after() -> dict[str, str]:
+def retry_after() -> dict[str, str]:
+    """The header that asks to come back after a random while."""
     return {"Retry-After": str(random.randint(*RETRY_AFTER_S))}

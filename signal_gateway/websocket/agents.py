@@ -131,7 +131,7 @@ def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
         return
     if error.status >= 500:
         link.close_soon(CloseCode.INTERNAL, error.reason)
-    elif error.status == 429:
+    elif error.status == 429 or isinstance(error, DuplicateLink):  # the other link may be half open, and gone in a minute
         link.close_soon(CloseCode.TOO_MANY, error.reason)
     else:
         link.close_soon(CloseCode.UNAUTHORISED, error.reason)

@@ -109,6 +109,12 @@ class FrameParser:
         """Whether a message has begun and not ended."""
         return bool(self._rest or self._passing or self._in_fragments)
 
+    def stop(self) -> None:
+        """Nothing more is heard, and nobody is kept in memory for it."""
+        self._stopped = True
+        self._rest = b""
+        self._hearer = _NOBODY
+
     def limit_messages(self, bytes_max: int, setting: str) -> None:
         """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
         self.message_bytes_max = bytes_max
@@ -224,6 +230,28 @@ class FrameParser:
         self._stopped = True
         self._hearer.refuse_size(limit)
         return at
+
+
+class _Nobody:
+    """Hears nothing."""
+
+    def hear_data(self, is_text: bool, payload: bytes) -> bool:
+        return True
+
+    def hear_ping(self, payload: bytes) -> None:
+        pass
+
+    def hear_pong(self) -> None:
+        pass
+
+    def pass_on(self, data: bytes) -> None:
+        pass
+
+    def refuse_size(self, limit: str) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 def is_utf8(data: bytes) -> bool:

@@ -4,21 +4,24 @@ We read the head ourselves, so that a slow, large or broken one costs little and
 head written anew from the few fields that an upgrade needs.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 import msgspec
 import trio
 
+from protocol.errors import WireError
+from protocol.payload import read_json
 from signal_gateway.domain.device import DeviceDescription
 from signal_gateway.domain.ids import is_client_id
 from signal_gateway.domain.principal import LinkKind
 
+CONSOLE_SUBPROTOCOL = "signal-gateway.v1"
+_BEARER_SUBPROTOCOL = "bearer."
+_UPGRADE_HEADERS = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 _READ_BYTES = 4096
 _BEARER = "bearer "
 _STATUS_WORDS = {
@@ -79,7 +82,7 @@ class Request:
     def upgrade_head(self) -> bytes:
         """The head as trio-websocket is to see it: just what RFC 6455 §4.2.1 asks for; no extension is ever offered (C-60)."""
         lines = [f"GET {self.path} HTTP/1.1"]
-        for name in ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"):
+        for name in _UPGRADE_HEADERS:
             if (value := self.headers.get(name)) is not None:
                 lines.append(f"{name}: {value}")
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
@@ -121,11 +124,11 @@ def parse_request(head: bytes, rest: bytes, headers_max: int) -> Request:
     for name, value in event.headers:
         key, text = name.decode("ascii"), value.decode("utf-8", "replace")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    target = urlsplit(event.target.decode("ascii", "replace"))
     try:
+        target = urlsplit(event.target.decode("ascii"))
         query = {key: values[-1] for key, values in parse_qs(target.query, keep_blank_values=True, max_num_fields=32).items()}
     except ValueError as error:
-        raise Refused(400, "bad_request", "the query has too many fields") from error
+        raise Refused(400, "bad_request", "the target of the request cannot be read") from error
     return Request(event.method.decode("ascii"), target.path, query, headers, rest)
 
 
@@ -142,6 +145,8 @@ def check_upgrade(request: Request) -> None:
         raise Refused(426, "upgrade_required", "speak WebSocket here (RFC 6455)", {"Upgrade": "websocket"})
     if headers.get("sec-websocket-version") != "13":
         raise Refused(426, "bad_websocket_version", "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
+    if not all(headers.get(name, "").isascii() for name in _UPGRADE_HEADERS):
+        raise Refused(400, "bad_request", "the headers of an upgrade are ASCII")
     if "sec-websocket-key" not in headers or "host" not in headers:
         raise Refused(400, "bad_request", "an upgrade needs the headers Host and Sec-WebSocket-Key")
 
@@ -151,7 +156,9 @@ def kind_of(request: Request) -> LinkKind:
     headers = request.headers
     if "api_key" in request.query or "queue-name" in headers or "device-info" in headers:
         return LinkKind.PHONE
-    if headers.get("authorization", "").lower().startswith(_BEARER) or "sec-websocket-protocol" in headers:
+    offered = [word.strip() for word in headers.get("sec-websocket-protocol", "").split(",")]
+    is_console = any(word == CONSOLE_SUBPROTOCOL or word.startswith(_BEARER_SUBPROTOCOL) for word in offered)
+    if is_console or headers.get("authorization", "").lower().startswith(_BEARER):
         return LinkKind.CONSOLE
     return LinkKind.AGENT
 
@@ -170,9 +177,9 @@ def describe_phone(request: Request) -> tuple[DeviceDescription, bool]:
     if text is None:
         raise Refused(400, "bad_device_info", "the header Device-Info is missing")
     try:
-        info: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "bad_device_info", "the header Device-Info is not JSON") from error
+        info = read_json(text.encode())
+    except WireError as error:
+        raise Refused(400, "bad_device_info", f"the header Device-Info is not JSON that can be read: {error.reason}") from error
     if not isinstance(info, dict) or not isinstance(info.get("device_id"), str):
         raise Refused(400, "bad_device_info", "the header Device-Info has no device_id")
     device_id: str = info["device_id"]

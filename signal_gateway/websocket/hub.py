@@ -57,6 +57,8 @@ class Hub:
         self._links: dict[LiveLink, None] = {}
         self._by_client: dict[str, LiveLink] = {}
         self._empty = trio.Event()
+        self.is_draining = False
+        """Whether everybody is being told to come back later."""
         bus.subscribe(CredentialRevoked, self._end_revoked)
         metrics.gauge("links", "Open links, by kind.", self._count_by_kind, "kind")
         metrics.gauge("outbox_bytes", "Bytes that wait for peers to read them, over all links.", self._outbox_bytes)
@@ -68,6 +70,8 @@ class Hub:
     def add(self, link: LiveLink) -> None:
         """A link has opened; it may not have said yet who it is."""
         self._links[link] = None
+        if self.is_draining:
+            link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
 
     def remove(self, link: LiveLink) -> None:
         """A link has ended."""
@@ -104,13 +108,12 @@ class Hub:
 
         Who comes while it lasts is told at its end. Returns when all have ended, a second after `close_s` at the latest.
         """
+        self.is_draining = True
         links = list(self._links)
         log.info("draining", links=len(links), seconds=seconds)
         begun_at = trio.current_time()
         for place, link in enumerate(links):
             await trio.sleep_until(begun_at + seconds * place / len(links))
-            link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
-        for link in list(self._links):
             link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
         with trio.move_on_after(close_s + SWEEP_EVERY_S):
             while self._links:

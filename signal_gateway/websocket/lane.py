@@ -54,6 +54,9 @@ class Lane:
             "lane_links", "Links that the lane reads; the others are paused, or have a task of their own.", lambda: len(self._streams)
         )
 
+    def __len__(self) -> int:
+        return len(self._streams)
+
     def enter(self, stream: Readable) -> None:
         """Read this stream from now on."""
         descriptor = stream.descriptor

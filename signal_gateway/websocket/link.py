@@ -35,7 +35,7 @@ from signal_gateway.websocket.stream import LinkStream
 VIOLATIONS = (CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA)
 ROOM_POLL_S = 0.01
 """Seconds between two looks at a writer that is behind."""
-HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "disconnect"})
+HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""
 
 _IN, _OUT = ("in",), ("out",)
@@ -115,6 +115,18 @@ class Link:
             self._fenced = True
             hub.remove(self)
             self._tell_presence()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Cut what its parts know of the link, so that its memory is free at once: nothing collects cycles often (DESIGN.md §4)."""
+        self.parser.stop()
+        self.outbox.end()
+        self.stream.end()
+        self.stream.last_word = _nothing_to_say
+        self._refusals.forget_link()
+        self.__dict__.pop("_nursery", None)
+        self.__dict__.pop("_websocket", None)
+        self._is_open = False
 
     async def _hear_library(self) -> None:
         """Hear what only trio-websocket can put together - fragments and large messages - until the link is closed."""
@@ -173,7 +185,7 @@ class Link:
         if self._goodbye is not None:
             return
         settings, limits = self._settings, self.door.metrics.limits
-        if self.principal is None and now - self._opened_at >= self.door.auth_deadline_s:
+        if self.principal is None and not self.parser.is_paused and now - self._opened_at >= self.door.auth_deadline_s:
             limits.add("auth.deadline_s")
             self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(CloseCode.UNAUTHORISED, "not authenticated in time")
@@ -240,6 +252,8 @@ class Link:
 
     def refuse(self, question: Question | None, error: GatewayError, is_text: bool = False) -> None:
         """Tell the asker why not, in an ERROR message."""
+        if self._fenced:
+            return
         self._refusals.refused(question, error, is_text)
 
     # inside
@@ -300,7 +314,7 @@ class Link:
                 await waiting
             if deadline.cancelled_caught:
                 self.door.metrics.limits.add("link.handler_deadline_s")
-                self.refuse(question, DatabaseDown())
+                self._refusals.not_in_time(question, DatabaseDown())
         except GatewayError as error:
             self.refuse(question, error)
         except Exception:
@@ -347,6 +361,10 @@ class Link:
         self.door.presence.link_closed(self.client_id, self.generation, self.session_id, int(code), reason)
         about = {"kind": self.kind.value, "client_id": self.client_id, "session_id": self.session_id}
         log.info("link closed", **about, code=int(code), reason=reason)
+
+
+def _nothing_to_say() -> None:
+    return None
 
 
 def _by_class(buckets: ClientBuckets) -> Mapping[str, TokenBucket]:

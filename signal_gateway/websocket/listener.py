@@ -8,7 +8,7 @@ import trio_websocket
 from signal_gateway.domain.errors import DuplicateLink, GatewayError, RateLimited
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.observe.logs import logger
-from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.admission import Ticket, retry_after, too_many
 from signal_gateway.websocket.agents import AGENT_EARS, greet_agent
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.handshake import (
@@ -45,6 +45,7 @@ class Listener:
         self._handshake = handshake
         self._own_ports = own_ports
         self._believes_any_origin = believes_any_origin
+        self._arriving: set[str] = set()  # phones that were let in and whose upgrade is under way
         self._proxies = TrustedProxies(door.server.trusted_proxies)
         self._connections = door.metrics.counter("connections_total", "Connections accepted.")
         self._refusals = door.metrics.refusals
@@ -97,6 +98,8 @@ class Listener:
     async def _upgrade(self, transport: trio.abc.Stream, request: Request, peer: str, ticket: Ticket) -> None:
         check_upgrade(request)
         door = self._door
+        if door.hub.is_draining:
+            raise too_many("draining", "the server restarts: come back soon")
         door.admission.check_connections()
         address = self._proxies.client_address(peer, request)
         if address != peer:
@@ -126,11 +129,19 @@ class Listener:
         with trio.move_on_after(door.link.handler_deadline_s):
             admission = await door.authentication.phone(key, description, address, wants_device_key)
         if admission is None:
-            raise Refused(503, "link.handler_deadline_s", "the server could not answer in time")
-        if door.session.duplicate_policy == "reject_new" and door.hub.link_of(description.device_id) is not None:
+            raise too_many("link.handler_deadline_s", "the server could not answer in time")
+        if door.hub.is_draining:
+            raise too_many("draining", "the server restarts: come back soon")
+        device_id = description.device_id
+        if door.session.duplicate_policy == "reject_new" and (door.hub.link_of(device_id) is not None or device_id in self._arriving):
             raise DuplicateLink
         link = Link(door, LinkKind.PHONE, PHONE_EARS, transport, request, address, ticket)
-        await link.run(greet_phone(admission))
+        self._arriving.add(device_id)
+        try:
+            await link.run(greet_phone(admission, lambda: self._arriving.discard(device_id)))
+        finally:
+            if link.principal is None:
+                self._arriving.discard(device_id)
 
     async def _answer(self, transport: trio.abc.Stream, refused: Refused, is_head: bool) -> None:
         """One plain answer; then the peer may hang up first, so that the answer is not lost to a reset."""
@@ -145,6 +156,8 @@ class Listener:
 def refused_by(error: GatewayError) -> Refused:
     """The plain HTTP answer that says what a service refused."""
     headers = {"Retry-After": str(max(1, round(error.retry_after_s)))} if isinstance(error, RateLimited) else {}
+    if error.status >= 503:
+        headers |= retry_after()
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Refused(error.status, error.reason, error.message, headers)

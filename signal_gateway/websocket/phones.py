@@ -19,11 +19,15 @@ STATUS_WORD_CHARS_MAX = 32
 """Characters of a word that the latest status keeps: `charging`, `LTE`."""
 
 
-def greet_phone(admission: PhoneAdmission) -> Callable[[Link], None]:
-    """The first message of a phone's link: its settings, and its own key if it asked for one (T-10, CONTRACT.md §3)."""
+def greet_phone(admission: PhoneAdmission, arrived: Callable[[], None]) -> Callable[[Link], None]:
+    """The first message of a phone's link: its settings, and its own key if it asked for one (T-10, CONTRACT.md §3).
+
+    `arrived` is called when the link speaks for the phone.
+    """
 
     def greet(link: Link) -> None:
         link.authenticated(admission.principal)
+        arrived()
         link.say(ConnectionEstablished(settings=admission.settings, device_key=admission.device_key), "connection_established")
 
     return greet

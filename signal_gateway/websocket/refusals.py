@@ -81,6 +81,20 @@ class Refusals:
             self._told_rate_at = self._link.heard_at
             self.refused(question, RateLimited(question.rate_class, wait_s), question.is_text)
 
+    def not_in_time(self, question: Question, error: GatewayError) -> None:
+        """A handler waited for the database in vain. A request is refused in its own answer; a stranger's link ends, to come back."""
+        if (refusal := dialect.refusal(question, error.status, error.message)) is None:
+            self.refused(question, error, question.is_text)
+            return
+        self._reasons.add(error.reason)
+        self._link.answer(question, refusal)
+        if self._link.principal is None:
+            self._link.close_soon(CloseCode.INTERNAL, error.reason)
+
+    def forget_link(self) -> None:
+        """The link has ended: nothing is refused any more, and nothing keeps it in memory."""
+        del self._link
+
     def unheard(self, question: Question) -> None:
         """A right message that this link has no handler for: not yet, or not served."""
         if self._link.principal is None:

@@ -115,11 +115,13 @@ class LinkStream(trio.abc.Stream):
 
     async def pump(self, lane: Lane | None) -> None:
         """Read the socket and feed the parser until the stream ends: by the lane where there is one and the socket is plain."""
-        if lane is None or self.descriptor < 0:
-            await self._pump_by_task()
-        else:
-            await self._pump_by_lane(lane)
-        self.end()
+        try:
+            if lane is None or self.descriptor < 0:
+                await self._pump_by_task()
+            else:
+                await self._pump_by_lane(lane)
+        finally:
+            self.end()
 
     # called by the lane
 

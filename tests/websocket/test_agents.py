@@ -357,5 +357,5 @@ class TestRejectNew:
             await connect(older)
             assert (await connect(stranger, token="wrong"))["status"] == 401
             assert (await connect(newer))["status"] == 409
-            assert await closing(newer) == 4501
+            assert await closing(newer) == 4002
             assert (await ask(older, FrameType.HEARTBEAT, {"timestamp": 1}))[0] is FrameType.HEARTBEAT_ACK

@@ -94,6 +94,8 @@ def test_a_plain_answer_is_one_whole_http_response():
         ("/ws", {"Device_Info": "{}", "Authorization": "Bearer x"}, LinkKind.PHONE),
         ("/ws", {"Authorization": "Bearer x"}, LinkKind.CONSOLE),
         ("/ws", {"Sec_WebSocket_Protocol": "signal-gateway.v1, bearer.x"}, LinkKind.CONSOLE),
+        ("/ws", {"Sec_WebSocket_Protocol": "bearer.x"}, LinkKind.CONSOLE),
+        ("/ws", {"Sec_WebSocket_Protocol": "arduino"}, LinkKind.AGENT),
         ("/ws", {"Authorization": "Basic x"}, LinkKind.AGENT),
         ("/ws?room=1", {}, LinkKind.AGENT),
         ("/ws", {}, LinkKind.AGENT),
@@ -121,7 +123,14 @@ def test_a_phone_describes_itself():
     assert (described.queue_name, wants_key) == ("q7", True)
 
 
-@pytest.mark.parametrize("info", [None, "", "{", "[]", "7", "{}", '{"device_id":7}', '{"device_id":""}', '{"device_id":"a b"}', "[" * 5000])
+@pytest.mark.parametrize(
+    "info",
+    [
+        *(None, "", "{", "[]", "7", "{}", '{"device_id":7}', '{"device_id":""}', '{"device_id":"a b"}', "[" * 5000),
+        *('{"device_id":"a","x":NaN}', '{"device_id":"a","device_id":"b"}', '{"device_id":"a","x":"\\ud800"}'),
+        '{"device_id":"a","x":' + 40 * "[" + 40 * "]" + "}",
+    ],
+)
 def test_a_phone_without_a_right_device_info_gets_400(info: str | None):
     with pytest.raises(Refused) as caught:
         describe_phone(request("/ws?api_key=x", Device_Info=info))
@@ -182,7 +191,15 @@ def test_only_a_trusted_proxy_may_name_its_client():
 
 
 @pytest.mark.parametrize(
-    "noise", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET /ws HTTP/9.9\r\n\r\n", b"\r\n\r\n", b"GET /ws HTTP/1.1\r\n\r\n"]
+    "noise",
+    [
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /ws HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\n\r\n",
+        b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
 )
 def test_what_is_not_http_gets_400(noise: bytes):
     with pytest.raises(Refused) as caught:
@@ -196,6 +213,13 @@ def test_sixty_five_headers_are_one_too_many():
     with pytest.raises(Refused) as caught:
         request(**many, X_Last="y")
     assert caught.value.status == 431
+
+
+def test_an_upgrade_that_could_not_be_handed_on_gets_400():
+    head_bytes = head().replace(b"gateway.example", b"g\xffteway.example")
+    with pytest.raises(Refused) as caught:
+        check_upgrade(parse_request(head_bytes, b"", 64))
+    assert caught.value.status == 400
 
 
 async def test_a_head_may_come_in_pieces_and_what_stands_behind_it_is_kept(autojump_clock: trio.testing.MockClock):

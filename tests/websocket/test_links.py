@@ -1,6 +1,8 @@
 """What a link must bear: fragments, floods, silence, peers that vanish, handlers that fail. The client here is raw bytes."""
 
+import gc
 import json
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,6 +15,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from protocol.agent import Heartbeat
 from protocol.frame import FrameType
+from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.agents import AGENT_EARS
@@ -75,6 +78,15 @@ class RawLink:
 async def raw_phone(world: World, behind: bytes = b"") -> AsyncGenerator[RawLink]:
     link = RawLink(world.connect())
     await link.open(behind=behind)
+    assert (await link.said())["type"] == "connection_established"
+    yield link
+    await link.stream.aclose()
+
+
+@asynccontextmanager
+async def raw_phone_named(world: World, name: str) -> AsyncGenerator[RawLink]:
+    link = RawLink(world.connect())
+    await link.open(PHONE_HEAD.replace(b"raw-phone", name.encode()))
     assert (await link.said())["type"] == "connection_established"
     yield link
     await link.stream.aclose()
@@ -352,3 +364,87 @@ async def test_every_message_and_byte_is_counted(autojump_clock: MockClock, worl
     assert messages.value("out", "heartbeat_ack") == 3
     assert world.metrics.bytes.value("in") == 3 * len(BEAT) + len(CONNECT)
     assert b'signal_gateway_messages_total{direction="in",type="heartbeat"} 3.0' in world.metrics.text()
+
+
+@pytest.mark.parametrize(("delay_s", "status"), [(6, 200), (20, 503)])
+async def test_a_slow_database_never_tells_a_client_to_stay_away(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch, delay_s: float, status: int
+):
+    read = world.database.read
+
+    async def read_late(work: Any, **options: Any) -> Any:
+        await trio.sleep(delay_s)
+        return await read(work, **options)
+
+    async with world.dial() as agent:
+        monkeypatch.setattr(world.database, "read", read_late)
+        await agent.send(CONNECT)
+        answer_type, _, _, answer = await hear(agent)
+        assert (answer_type, answer["status"]) == (FrameType.CONNECT_ACK, status)
+        if status == 503:
+            assert await closing(agent) == 1011
+        else:
+            await agent.send(BEAT)
+            assert (await hear(agent))[0] is FrameType.HEARTBEAT_ACK
+
+
+async def test_a_link_that_ended_is_out_of_memory_at_once(autojump_clock: MockClock, world: World):
+    """Nothing collects cycles often: a fleet that comes and goes must not fill the memory."""
+    gc.collect()
+    gc.disable()
+    try:
+        ended: list[weakref.ref[Any]] = []
+        for _ in range(3):
+            async with world.dial("/ws", phone_headers()) as phone, world.dial() as agent:
+                await hear(phone)
+                await phone.send(report("r"))
+                await hear(phone)
+                await connect(agent)
+                await agent.send(BEAT)
+                await hear(agent)
+                ended += [weakref.ref(world.gateway.hub.link_of(name)) for name in ("phone-1", "test_client_1")]
+            await trio.sleep(5)
+        assert [link() for link in ended] == [None] * 6
+    finally:
+        gc.enable()
+
+
+async def test_a_stranger_who_is_evicted_leaves_nothing_behind(autojump_clock: MockClock, world: World):
+    link = RawLink(world.connect())
+    await link.open(HEAD + b"\r\n")
+    await link.stream.send_all(binary(b"rubbish"))
+    assert isinstance(await link.event(), BytesMessage)
+    (ticket,) = world.gateway.door.admission._waiting
+    ticket.on_evicted()
+    await trio.sleep(1)
+    assert len(world.gateway.hub) == 0
+    assert len(world.gateway.door.admission._waiting) == 0
+    assert world.gateway.lane is not None
+    assert len(world.gateway.lane) == 0
+    await link.stream.aclose()
+
+
+async def test_while_it_drains_a_newcomer_is_asked_to_come_back(autojump_clock: MockClock, world: World):
+    async with raw_phone(world), raw_phone_named(world, "second"), trio.open_nursery() as nursery:
+        nursery.start_soon(world.gateway.hub.drain, 8.0, 2.0)
+        await trio.sleep(1)
+        stream = world.connect()
+        await stream.send_all(PHONE_HEAD.replace(b"raw-phone", b"third"))
+        answer = bytes(await stream.receive_some())
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: " in answer
+        await stream.aclose()
+
+
+async def test_without_its_database_a_phone_is_asked_to_come_back(autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch):
+    async def down(work: Any, **options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise DatabaseDown
+
+    monkeypatch.setattr(world.database, "read", down)
+    stream = world.connect()
+    await stream.send_all(PHONE_HEAD)
+    answer = bytes(await stream.receive_some())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: " in answer
+    await stream.aclose()

@@ -179,3 +179,21 @@ async def test_every_byte_is_counted(pair: Pair):
     outbox = Outbox(OutboxSettings(), transport, metrics, Slow())
     outbox.put(b"12345")
     assert metrics.socket_bytes.value("out") == 5
+
+
+async def test_many_short_answers_at_once_are_no_slow_peer_where_another_task_writes(nursery: trio.Nursery):
+    """One commit acknowledges hundreds of reports before any other task runs."""
+    ours, theirs = memory_stream_pair()
+    slow = Slow()
+    outbox = Outbox(OutboxSettings(), ours, Metrics(), slow)
+    nursery.start_soon(outbox.run)
+    for round_number in range(2):
+        for number in range(1000):
+            outbox.put(b"%d:%03d " % (round_number, number))
+        await wait_all_tasks_blocked()
+    heard = b""
+    while len(heard) < 2 * 1000 * 6:
+        heard += await theirs.receive_some()
+    assert heard.split() == [b"%d:%03d" % (round_number, number) for round_number in range(2) for number in range(1000)]
+    assert slow.limits == []
+    outbox.end()

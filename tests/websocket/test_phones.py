@@ -11,6 +11,7 @@ from protocol.frame import FrameType
 from protocol.payload import PayloadKind
 from signal_gateway.config import Config
 from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.testing.client import NoLink
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.server_settings import SessionSettings
 from tests.websocket.conftest import DEMO_AUTH
@@ -215,6 +216,23 @@ class TestRejectNew:
             await hear(older)
             assert await refusal(world, "/ws", phone_headers()) == 409
             assert (await ask_json(older, {"type": "heartbeat", "request_id": "x", "data": {}}))["type"] == "ack"
+
+    async def test_of_two_that_come_at_once_one_wins(self, autojump_clock: MockClock, world: World):
+        told: list[str] = []
+
+        async def come() -> None:
+            try:
+                async with world.dial("/ws", phone_headers()) as phone:
+                    told.append((await hear(phone))["type"])
+                    await trio.sleep(5)
+                    assert (await ask_json(phone, {"type": "heartbeat", "request_id": "x", "data": {}}))["type"] == "ack"
+            except NoLink as refused:
+                told.append(str(refused.status))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(come)
+        assert sorted(told) == ["409", "409", "409", "connection_established"]
 
 
 async def test_a_phone_that_answers_pings_stays_though_it_says_nothing(autojump_clock: MockClock, world: World):
