@@ -135,7 +135,8 @@ class Gateway:
 
 
 async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
-    """Run the server until SIGTERM or SIGINT. `tell_started` hears its ports. Returns whether there was time to say goodbye.
+    """Run the server until SIGTERM or SIGINT. `tell_started` hears its ports. Returns whether all links were told
+    goodbye and all rows were written.
 
     Raises OSError when a port cannot be listened on, StorageUnusable when the database cannot be used, StorageBroken when the disk fails
     under it, SecretFileRefused when a secret is readable by others.
@@ -172,7 +173,7 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
                     links.cancel_scope.cancel()
             log.info("stopped")
             root.cancel_scope.cancel()
-    return not stop.at_once
+    return not stop.at_once and not writer.rows_lost
 
 
 @asynccontextmanager

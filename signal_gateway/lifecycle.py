@@ -1,6 +1,8 @@
 """How the parts of a server start and end together: stages of loops, and the signals that end them (DESIGN.md §3, Nurseries)."""
 
+import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +10,9 @@ from typing import Any
 import trio
 
 from signal_gateway.observe.logs import logger
+
+AT_ONCE_S = 10.0
+"""Seconds after the second signal that storage has for what was put before."""
 
 log = logger("server")
 
@@ -41,6 +46,12 @@ class Stop:
         """Whether there are links to say goodbye to."""
         self._reload = reload
 
+    def _end_in_any_case(self) -> None:
+        """What was put is still written, unless the disk itself hangs: then no cancellation reaches it, and the process ends without."""
+        timer = threading.Timer(AT_ONCE_S, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
     async def watch_signals(self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """SIGTERM and SIGINT ask to end; a second one ends `everything` now. SIGHUP reads certificate and log level again."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -51,6 +62,7 @@ class Stop:
                     self._reload()
                 elif self.asked.is_set() or not self.is_serving:
                     self.at_once = True
+                    self._end_in_any_case()
                     everything.cancel()
                     return
                 else:

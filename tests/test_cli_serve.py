@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,9 +87,7 @@ def test_health_says_draining_until_the_last_flush_and_a_second_signal_ends_at_o
     with server(folder) as (process, _):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        began = time.monotonic()
         process.wait(timeout=START_SECONDS_MAX)
-        assert time.monotonic() - began < START_SECONDS_MAX
     assert process.returncode in (0, 1)
 
 

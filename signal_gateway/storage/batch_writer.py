@@ -78,6 +78,11 @@ class BatchWriter:
         return self._rows_waiting >= self._settings.high_water_rows
 
     @property
+    def rows_lost(self) -> int:
+        """Rows given up because the process ended before they could be written."""
+        return int(self._rows_lost.value())
+
+    @property
     def trouble(self) -> str | None:
         """Why the gateway should get no new traffic, in words; None while all is well."""
         if self._pause_s:

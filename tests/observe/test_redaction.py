@@ -62,15 +62,7 @@ def test_a_secret_of_three_characters_does_not_blot_out_every_line():
     assert Redactor(["abc"]).text("abc") == "abc"
 
 
-def test_a_megabyte_of_hostile_text_costs_linear_time():
-    """No pattern backtracks (H13): four times the text must not cost sixteen times the work."""
-    import time
-
-    def cost(length: int) -> float:
-        hostile = ("api_key=" + "1" * 30 + " bearer sgk_a_ eyJ" * 2) * (length // 60)
-        began = time.process_time()
-        Redactor().text(hostile)
-        return time.process_time() - began
-
-    cost(10_000)
-    assert cost(400_000) < 16 * max(cost(100_000), 0.001)
+def test_megabytes_of_hostile_text_are_redacted():
+    """No pattern backtracks (H13): one whose work grows with the square of the text would run into the timeout of this test."""
+    hostile = ("api_key=" + "1" * 30 + " bearer sgk_a_ eyJ" * 2) * 30_000
+    assert Redactor().text(hostile).startswith("api_key=*** ")
