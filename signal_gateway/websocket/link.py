@@ -5,7 +5,7 @@ outbox. A handler that is a plain function runs at once; one that must wait paus
 deadline, so the messages of a link are always heard in order.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -71,8 +71,10 @@ class Link:
         """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
         self.speaks_frames = False
         """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
-        self.outbox = Outbox(door.outbox, transport, door.metrics, self._too_slow)
-        self.stream = LinkStream(transport, self.outbox, request, door.limits.frames, door.metrics, door.server.read_buffer_size)
+        self.outbox = Outbox(door.outbox, transport, door.metrics, self._spawn, self._too_slow)
+        self.stream = LinkStream(
+            transport, self.outbox, request, door.limits.frames, door.metrics, self._spawn, door.server.read_buffer_size
+        )
         self.parser = FrameParser(self, door.link.fragments_max)
         self.stream.parser = self.parser
         self.stream.last_word = self._close_frame_of_violation
@@ -87,7 +89,6 @@ class Link:
         self._is_open = False
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
-        self._close_asked = trio.Event()
 
     # a life
 
@@ -97,17 +98,17 @@ class Link:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self.outbox.run)
                 with trio.fail_after(self._settings.close_s):
                     proposal = await trio_websocket.wrap_server_stream(
                         nursery, self.stream, max_message_size=self.door.server.max_message_size
                     )
                     self._websocket = await proposal.accept(subprotocol=subprotocol)
                 self._is_open = True
+                if self._goodbye is not None:  # its peer was too slow for the answer to the upgrade
+                    self._spawn(self._close)
                 hub.add(self)
                 greet(self)
-                nursery.start_soon(self.stream.pump, self.door.lane)
-                nursery.start_soon(self._close_when_asked)
+                self.stream.begin(self.door.lane)
                 await self._hear_library()
                 await self.stream.aclose()
                 nursery.cancel_scope.cancel()
@@ -121,8 +122,7 @@ class Link:
         """Cut what its parts know of the link, so that its memory is free at once: nothing collects cycles often (DESIGN.md §4)."""
         self.parser.stop()
         self.outbox.end()
-        self.stream.end()
-        self.stream.last_word = _nothing_to_say
+        self.stream.forget_link()
         self._refusals.forget_link()
         self.__dict__.pop("_nursery", None)
         self.__dict__.pop("_websocket", None)
@@ -145,8 +145,11 @@ class Link:
                 code = closed.reason.code if closed.reason is not None else 1006
                 self._goodbye = (code, "closed by the peer" if code != 1006 else "connection lost")
 
-    async def _close_when_asked(self) -> None:
-        await self._close_asked.wait()
+    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task of this link: one that is idle has none but those of the library."""
+        self._nursery.start_soon(task)
+
+    async def _close(self) -> None:
         code, reason = self._goodbye or (CloseCode.NORMAL, "")
         with trio.move_on_after(self._settings.close_s):
             await self._websocket.aclose(code, reason[:120])
@@ -161,7 +164,8 @@ class Link:
             self.say(goodbye, "disconnect")
         self._goodbye = (code, reason)
         self._fenced = True
-        self._close_asked.set()
+        if self._is_open:
+            self._spawn(self._close)
 
     def authenticated(self, principal: Principal) -> None:
         """The client has proved who it is: this link speaks for it from now on, and an older one no more."""
@@ -361,10 +365,6 @@ class Link:
         self.door.presence.link_closed(self.client_id, self.generation, self.session_id, int(code), reason)
         about = {"kind": self.kind.value, "client_id": self.client_id, "session_id": self.session_id}
         log.info("link closed", **about, code=int(code), reason=reason)
-
-
-def _nothing_to_say() -> None:
-    return None
 
 
 def _by_class(buckets: ClientBuckets) -> Mapping[str, TokenBucket]:

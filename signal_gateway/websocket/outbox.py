@@ -1,12 +1,13 @@
 """What a link is to send: bounded, in order, written by one hand (DESIGN.md §4, H14).
 
 `put` never waits. Outside of a batch it writes to a plain socket at once; what the socket does not take, and all for other streams, stays
-here, and `run` writes it when it can. A peer that reads too slowly for the bounds, or not at all for `write_deadline_s`, loses its link.
+here, and a task that is started for it writes it when it can. A peer that reads too slowly for the bounds, or not at all for
+`write_deadline_s`, loses its link.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
@@ -28,8 +29,16 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seconds in which a peer must take something of what waits (over TLS: all of it), else the link ends with 4001."""
 
 
+Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+"""Starts a task in the nursery of a link."""
+
+
 class Outbox:
-    """The bytes on their way to one peer. `on_slow` is called once, with the setting that was reached, when the peer is too slow."""
+    """The bytes on their way to one peer.
+
+    `spawn` starts a task of the link, for what cannot be written at once. `on_slow` is called once, with the setting that was reached,
+    when the peer is too slow.
+    """
 
     __slots__ = (
         "_batch",
@@ -41,24 +50,29 @@ class Outbox:
         "_drained",
         "_ended",
         "_fd",
-        "_filled",
         "_in_flight",
         "_is_over",
         "_joined",
         "_limits",
         "_on_slow",
         "_settings",
+        "_spawn",
         "_transport",
+        "_writes_on",
         "sent_at",
     )
 
-    def __init__(self, settings: OutboxSettings, transport: trio.abc.SendStream, metrics: Metrics, on_slow: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: OutboxSettings, transport: trio.abc.SendStream, metrics: Metrics, spawn: Spawn, on_slow: Callable[[str], None]
+    ) -> None:
         self._settings = settings
         self._transport = transport
         self._fd = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
         self._limits = metrics.limits
         self._bytes_out = metrics.socket_bytes
         self._on_slow = on_slow
+        self._spawn = spawn
+        self._writes_on = False
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
         self._batch: list[bytes] = []
@@ -68,7 +82,6 @@ class Outbox:
         self._in_flight = 0  # chunks that send_all is writing
         self._joined = 0  # messages in the last chunk
         self._is_over = False
-        self._filled = trio.Event()
         self._drained = trio.Event()
         self.sent_at = trio.current_time()
         """When something was last put, in seconds of Trio's clock: silence of ours for too long is broken by a ping."""
@@ -121,26 +134,14 @@ class Outbox:
             await self._drained.wait()
         await trio.lowlevel.checkpoint()
 
-    async def run(self) -> None:
-        """Write what could not be written at once, until `end`."""
-        while not self._ended:
-            await self._filled.wait()
-            self._filled = trio.Event()
-            while self._chunks and not self._ended:
-                with trio.move_on_after(self._settings.write_deadline_s) as deadline:
-                    await self._write_on()
-                if deadline.cancelled_caught:
-                    self._over("outbox.write_deadline_s")
-                    return
-
     def end(self) -> None:
         """Nothing more is written: the socket is about to close, and its number may soon be another's."""
         self._ended = True
         self._on_slow = _nobody_minds
+        self._spawn = _nobody_writes
         self._chunks.clear()
         self._batch.clear()
         self._bytes = 0
-        self._filled.set()
         self._drained.set()
 
     def _append(self, frame: bytes) -> None:
@@ -160,6 +161,23 @@ class Outbox:
                 self._flush()
 
     async def _write_on(self) -> None:
+        """Write what could not be written at once, until nothing waits."""
+        try:
+            while self._chunks and not self._ended:
+                with trio.move_on_after(self._settings.write_deadline_s) as deadline:
+                    await self._write_some()
+                if deadline.cancelled_caught:
+                    self._over("outbox.write_deadline_s")
+                    return
+        finally:
+            self._writes_on = False
+
+    def _need_writer(self) -> None:
+        if not self._writes_on:
+            self._writes_on = True
+            self._spawn(self._write_on)
+
+    async def _write_some(self) -> None:
         if self._fd >= 0:
             await trio.lowlevel.wait_writable(self._fd)
             self._blocked = False
@@ -180,7 +198,7 @@ class Outbox:
     def _flush(self) -> None:
         self.sent_at = trio.current_time()
         if self._fd < 0:
-            self._filled.set()
+            self._need_writer()
             return
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
@@ -196,7 +214,7 @@ class Outbox:
         if sent < len(data):
             self._chunks.append(data[sent:])
             self._blocked = True
-            self._filled.set()
+            self._need_writer()
         self._told_if_drained()
 
     def _told_if_drained(self) -> None:
@@ -208,6 +226,10 @@ class Outbox:
             self._is_over = True
             self._limits.add(limit)
             self._on_slow(limit)
+
+
+def _nobody_writes(task: Callable[[], Awaitable[None]]) -> None:
+    """After the end nothing is written."""
 
 
 def _nobody_minds(limit: str) -> None:

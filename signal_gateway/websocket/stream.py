@@ -6,7 +6,7 @@ task, and a task of the link's own over any other Trio stream (TLS, memory, syst
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -15,7 +15,7 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
 from signal_gateway.websocket.handshake import Request
 from signal_gateway.websocket.lane import Lane
-from signal_gateway.websocket.outbox import Outbox
+from signal_gateway.websocket.outbox import Outbox, Spawn
 
 LIBRARY_BYTES_MAX = 262_144
 """Bytes that may wait for the library to read them; above, the socket is read later."""
@@ -34,7 +34,14 @@ class LinkStream(trio.abc.Stream):
     """The close frame for a client that broke the protocol; None when there is nothing to say."""
 
     def __init__(
-        self, transport: trio.abc.Stream, outbox: Outbox, request: Request, frames: Rate, metrics: Metrics, read_bytes_max: int
+        self,
+        transport: trio.abc.Stream,
+        outbox: Outbox,
+        request: Request,
+        frames: Rate,
+        metrics: Metrics,
+        spawn: Spawn,
+        read_bytes_max: int,
     ) -> None:
         self._transport = transport
         self._outbox = outbox
@@ -43,12 +50,12 @@ class LinkStream(trio.abc.Stream):
         self._frames = TokenBucket(frames, trio.current_time())
         self._limits = metrics.limits
         self._bytes_in = metrics.socket_bytes
+        self._spawn = spawn
         self._read_bytes_max = read_bytes_max
         self._for_library = bytearray()
         self._library_may_read = trio.Event()
         self._library_has_read = trio.Event()
         self._may_feed = trio.Event()
-        self._held_up = trio.Event()
         self._ended = False
         self._close_said = False
         self._lane: Lane | None = None
@@ -113,15 +120,16 @@ class LinkStream(trio.abc.Stream):
         """What held the reading up may be over: a handler has ended, the library has read or spoken."""
         self._may_feed.set()
 
-    async def pump(self, lane: Lane | None) -> None:
-        """Read the socket and feed the parser until the stream ends: by the lane where there is one and the socket is plain."""
-        try:
-            if lane is None or self.descriptor < 0:
-                await self._pump_by_task()
-            else:
-                await self._pump_by_lane(lane)
-        finally:
-            self.end()
+    def begin(self, lane: Lane | None) -> None:
+        """Read the socket and feed the parser from now on: by the lane where there is one and the socket is plain."""
+        if lane is None or self.descriptor < 0:
+            self._spawn(self._pump_by_task)
+            return
+        self._lane = lane
+        data, self._rest = self._rest, b""
+        if data:
+            self._feed(data)
+        self._read_on_or_wait()
 
     # called by the lane
 
@@ -141,7 +149,7 @@ class LinkStream(trio.abc.Stream):
         self._feed(data)
         if self._lane is not None and not self._ended and not self._is_welcome():
             self._lane.leave(self)
-            self._held_up.set()
+            self._spawn(self._wait_and_read_on)
 
     def fail(self) -> None:
         """See Readable.fail."""
@@ -156,21 +164,25 @@ class LinkStream(trio.abc.Stream):
         self._library_may_read.set()
         self._library_has_read.set()
         self._may_feed.set()
-        self._held_up.set()
 
-    async def _pump_by_lane(self, lane: Lane) -> None:
-        """The lane reads; this task sleeps, and wakes only to wait for what holds the reading up."""
-        data, self._rest = self._rest, b""
-        if data:
-            self._feed(data)
-        self._lane = lane
-        while True:
-            await self._wait_until_more_is_welcome()
-            if self._ended:
-                return
-            self._held_up = trio.Event()
-            lane.enter(self)
-            await self._held_up.wait()
+    def forget_link(self) -> None:
+        """The link has ended: nothing of it is kept in memory for this stream's sake."""
+        self.end()
+        self.last_word = _nothing_to_say
+        self._spawn = _nobody_starts
+
+    def _read_on_or_wait(self) -> None:
+        if self._lane is None or self._ended:
+            return
+        if self._is_welcome():
+            self._lane.enter(self)
+        else:
+            self._spawn(self._wait_and_read_on)
+
+    async def _wait_and_read_on(self) -> None:
+        """The lane has let this link go: a task of its own waits for whatever holds the reading up."""
+        await self._wait_until_more_is_welcome()
+        self._read_on_or_wait()
 
     async def _pump_by_task(self) -> None:
         data, self._rest = self._rest, b""
@@ -188,6 +200,8 @@ class LinkStream(trio.abc.Stream):
                     break
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, or we closed the socket: both end the link, and who ended it said why
+        finally:
+            self.end()
 
     def _feed(self, data: bytes) -> None:
         frames_before = self.parser.frames
@@ -221,3 +235,11 @@ class LinkStream(trio.abc.Stream):
             else:
                 await trio.sleep_until(self.read_not_before)
             self.heard_at = trio.current_time()
+
+
+def _nothing_to_say() -> None:
+    return None
+
+
+def _nobody_starts(task: Callable[[], Awaitable[None]]) -> None:
+    """After the end no task is started."""

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -22,6 +22,10 @@ class Slow:
         self.limits.append(limit)
 
 
+def never(task: Callable[[], Awaitable[None]]) -> None:
+    """Starts nothing: for tests in which nothing but the socket is to be written to."""
+
+
 Pair = tuple[trio.SocketStream, socket.socket]
 
 
@@ -39,7 +43,7 @@ def pair() -> Iterator[Pair]:
 
 async def test_outside_a_batch_each_message_is_written_at_once(pair: Pair):
     transport, peer = pair
-    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), never, Slow())
     outbox.put(b"one")
     assert peer.recv(100) == b"one"
     outbox.put(b"two")
@@ -49,7 +53,7 @@ async def test_outside_a_batch_each_message_is_written_at_once(pair: Pair):
 
 async def test_a_batch_is_one_write(pair: Pair, monkeypatch: pytest.MonkeyPatch):
     transport, peer = pair
-    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), never, Slow())
     writes: list[bytes] = []
 
     def write(descriptor: int, data: bytes) -> int:
@@ -68,7 +72,7 @@ async def test_a_batch_is_one_write(pair: Pair, monkeypatch: pytest.MonkeyPatch)
 async def test_a_long_batch_of_short_answers_is_not_a_slow_peer(pair: Pair):
     transport, peer = pair
     slow = Slow()
-    outbox = Outbox(OutboxSettings(messages_max=BATCH_MESSAGES_MAX), transport, Metrics(), slow)
+    outbox = Outbox(OutboxSettings(messages_max=BATCH_MESSAGES_MAX), transport, Metrics(), never, slow)
     outbox.begin_batch()
     for _ in range(10 * BATCH_MESSAGES_MAX):
         outbox.put(b"x")
@@ -79,8 +83,7 @@ async def test_a_long_batch_of_short_answers_is_not_a_slow_peer(pair: Pair):
 
 async def test_what_the_socket_does_not_take_is_written_later_in_order(pair: Pair, nursery: trio.Nursery):
     transport, peer = pair
-    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
-    nursery.start_soon(outbox.run)
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), nursery.start_soon, Slow())
     said = b"".join(b"%08d" % number for number in range(20_000))
     for start in range(0, len(said), 1000):
         outbox.put(said[start : start + 1000])
@@ -105,7 +108,7 @@ async def test_what_the_socket_does_not_take_is_written_later_in_order(pair: Pai
 async def test_a_peer_that_does_not_read_is_told_off_once(pair: Pair, settings: OutboxSettings, size: int, limit: str):
     transport, _peer = pair
     slow, metrics = Slow(), Metrics()
-    outbox = Outbox(settings, transport, metrics, slow)
+    outbox = Outbox(settings, transport, metrics, never, slow)
     for _ in range(2000):
         outbox.put(b"x" * size)
     assert slow.limits == [limit]
@@ -116,7 +119,7 @@ async def test_a_peer_that_does_not_read_is_told_off_once(pair: Pair, settings: 
 
 async def test_after_the_bound_only_a_last_word_is_taken(pair: Pair):
     transport, _peer = pair
-    outbox = Outbox(OutboxSettings(bytes_max=100), transport, Metrics(), Slow())
+    outbox = Outbox(OutboxSettings(bytes_max=100), transport, Metrics(), never, Slow())
     while outbox.bytes_waiting <= 100:
         outbox.put(b"x" * 1000)
     waiting = outbox.bytes_waiting
@@ -141,8 +144,7 @@ class StalledStream(trio.abc.SendStream):
 
 async def test_a_peer_that_takes_nothing_for_ten_seconds_is_slow(autojump_clock: MockClock, nursery: trio.Nursery):
     slow = Slow()
-    outbox = Outbox(OutboxSettings(), StalledStream(), Metrics(), slow)
-    nursery.start_soon(outbox.run)
+    outbox = Outbox(OutboxSettings(), StalledStream(), Metrics(), nursery.start_soon, slow)
     outbox.put(b"anybody there?")
     await trio.sleep(9.9)
     assert slow.limits == []
@@ -152,8 +154,7 @@ async def test_a_peer_that_takes_nothing_for_ten_seconds_is_slow(autojump_clock:
 
 async def test_any_trio_stream_will_do(nursery: trio.Nursery):
     ours, theirs = memory_stream_pair()
-    outbox = Outbox(OutboxSettings(), ours, Metrics(), Slow())
-    nursery.start_soon(outbox.run)
+    outbox = Outbox(OutboxSettings(), ours, Metrics(), nursery.start_soon, Slow())
     outbox.put(b"one ")
     outbox.put(b"two")
     await outbox.drain()
@@ -163,7 +164,7 @@ async def test_any_trio_stream_will_do(nursery: trio.Nursery):
 
 async def test_after_the_end_nothing_is_written_and_nobody_waits(pair: Pair, nursery: trio.Nursery):
     transport, _peer = pair
-    outbox = Outbox(OutboxSettings(), transport, Metrics(), Slow())
+    outbox = Outbox(OutboxSettings(), transport, Metrics(), nursery.start_soon, Slow())
     while outbox.bytes_waiting == 0:
         outbox.put(b"x" * 1000)
     nursery.start_soon(outbox.drain)
@@ -176,7 +177,7 @@ async def test_after_the_end_nothing_is_written_and_nobody_waits(pair: Pair, nur
 async def test_every_byte_is_counted(pair: Pair):
     transport, _peer = pair
     metrics = Metrics()
-    outbox = Outbox(OutboxSettings(), transport, metrics, Slow())
+    outbox = Outbox(OutboxSettings(), transport, metrics, never, Slow())
     outbox.put(b"12345")
     assert metrics.socket_bytes.value("out") == 5
 
@@ -185,8 +186,7 @@ async def test_many_short_answers_at_once_are_no_slow_peer_where_another_task_wr
     """One commit acknowledges hundreds of reports before any other task runs."""
     ours, theirs = memory_stream_pair()
     slow = Slow()
-    outbox = Outbox(OutboxSettings(), ours, Metrics(), slow)
-    nursery.start_soon(outbox.run)
+    outbox = Outbox(OutboxSettings(), ours, Metrics(), nursery.start_soon, slow)
     for round_number in range(2):
         for number in range(1000):
             outbox.put(b"%d:%03d " % (round_number, number))
