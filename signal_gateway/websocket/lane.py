@@ -6,6 +6,7 @@ file descriptor itself, so Trio can wait for it like for a socket. What is read 
 
 import select
 import time
+from collections import deque
 from typing import Protocol
 
 import trio
@@ -47,6 +48,8 @@ class Lane:
     def __init__(self, metrics: Metrics) -> None:
         self._epoll = select.epoll()
         self._streams: dict[int, Readable] = {}
+        # Named by epoll and not read yet. Asked again, epoll would put them behind all others: under load some would never have their turn.
+        self._readable: deque[int] = deque()
         self._errors = metrics.errors
         self._wake_seconds = metrics.histogram("lane_wake_seconds", "How long one wake of the lane took, all its messages handled.")
         self._wake_links = metrics.histogram("lane_wake_links", "Links that one wake of the lane read.", COUNT_BUCKETS)
@@ -76,21 +79,23 @@ class Lane:
         task_status.started()
         try:
             while True:
-                if events := self._epoll.poll(0, EVENTS_MAX):
-                    self._wake(events)
+                if not self._readable:
+                    self._readable.extend(descriptor for descriptor, _ in self._epoll.poll(0, EVENTS_MAX))
+                if self._readable:
+                    self._wake()
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
         finally:
             self._epoll.close()
 
-    def _wake(self, events: list[tuple[int, int]]) -> None:
+    def _wake(self) -> None:
         now, begun_at = trio.current_time(), time.perf_counter()
         ends_at = begun_at + WAKE_SECONDS_MAX
         at, read = begun_at, 0
-        for descriptor, _ in events:
-            stream = self._streams.get(descriptor)
-            if stream is None:  # ended by what another link said in this very wake
+        while self._readable:
+            stream = self._streams.get(self._readable.popleft())
+            if stream is None:  # paused, or ended, since epoll named it
                 continue
             try:
                 stream.read_now(now)

@@ -127,3 +127,26 @@ async def test_a_wake_ends_in_time_and_the_rest_is_read_in_the_next_one(
         await trio.lowlevel.checkpoint()
     await wait_all_tasks_blocked()
     assert b"signal_gateway_lane_wake_links_count 3.0" in metrics.text()
+
+
+async def test_all_have_their_turn_however_short_a_wake_is(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    """Each reader always has more to read, and a wake reads one: nobody is read twice before all were read once."""
+    monkeypatch.setattr(lane_module, "WAKE_SECONDS_MAX", 0.0)
+    lane, order = Lane(Metrics()), list[int]()
+
+    class Endless(Reader):
+        def read_now(self, now: float) -> None:
+            order.append(self.descriptor)
+            self.heard.append(os.read(self.descriptor, 1))
+
+    readers = [Endless() for _ in range(20)]
+    for reader in readers:
+        reader.peer.send(b"x" * 5)
+        lane.enter(reader)
+    await nursery.start(lane.run)
+    while len(order) < 100:
+        await trio.lowlevel.checkpoint()
+    for turn in range(5):
+        assert len(set(order[20 * turn : 20 * turn + 20])) == 20
+    for reader in readers:
+        reader.close()
