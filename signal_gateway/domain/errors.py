@@ -2,7 +2,6 @@
 
 GatewayError
 ├─ BadCredentials     401  unknown id, wrong, revoked or expired key: always the same words and the same work
-├─ OutOfScope         403
 ├─ ClientNotFound     404
 ├─ ClientIdTaken      409  the id is registered with another token
 ├─ DuplicateLink      409  the id holds a link, and `session.duplicate_policy` is "reject_new"
@@ -37,12 +36,6 @@ class BadCredentials(GatewayError):
 
     def __init__(self, message: str = "Invalid client_id or auth_token") -> None:
         super().__init__(message)
-
-
-class OutOfScope(GatewayError):
-    """The asker is known and may not do this."""
-
-    type, code, status, reason = "FORBIDDEN", 4031, 403, "out_of_scope"
 
 
 class ClientNotFound(GatewayError):

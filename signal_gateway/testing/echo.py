@@ -120,7 +120,7 @@ async def serve_connection(transport: trio.abc.Stream, metrics: Metrics, lane: L
             except GoneAway:
                 pass
             nursery.cancel_scope.cancel()
-    except* (*GONE, trio.TooSlowError):
+    except* GONE:
         pass
     finally:
         await trio.aclose_forcefully(transport)

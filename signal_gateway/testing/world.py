@@ -1,6 +1,7 @@
 """A whole gateway in memory: its door over memory streams, its SQL inline, its time virtual. One seed replays a run (RELIABILITY).
 
-    async with open_world() as world:
+    config = Config(auth=AuthSettings(enrolment_keys=("demo:demo-enrolment-key",)))
+    async with open_world(config) as world:
         phone = world.phone(1)
         await world.links.start(phone.live)
         await phone.report("sms_message", {...})
@@ -39,7 +40,8 @@ class World:
     """One gateway and whoever connects to it. Made by `open_world`."""
 
     def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int, over_sockets: bool) -> None:
-        self.random = Random(seed)
+        # A restart on the same database is another life: its sessions must not have the ids of the one before.
+        self.random = Random(f"{seed} after {database.commits} commits")
         self.links = links
         """Where connections and simulated devices live."""
         self.metrics = Metrics()

@@ -16,10 +16,10 @@ import trio_websocket
 from protocol import dialect
 from protocol.agent import Disconnect, ReportAck
 from protocol.close_codes import CloseCode, may_reconnect
-from protocol.dialect import Fault, Question
-from protocol.errors import INTERNAL, WireError
+from protocol.dialect import Question
+from protocol.errors import WireError
 from protocol.payload import PayloadKind
-from signal_gateway.domain.errors import DatabaseDown, GatewayError
+from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.domain.rate_limit import TokenBucket
 from signal_gateway.observe.logs import logger
@@ -92,7 +92,7 @@ class Link:
 
     # a life
 
-    async def run(self, greet: Callable[["Link"], None], subprotocol: str | None = None) -> None:
+    async def run(self, greet: Callable[["Link"], None]) -> None:
         """Answer the upgrade, then serve the link until the peer or we end it. `greet` is called once, right after the upgrade."""
         hub = self.door.hub
         try:
@@ -102,7 +102,7 @@ class Link:
                     proposal = await trio_websocket.wrap_server_stream(
                         nursery, self.stream, max_message_size=self.door.server.max_message_size
                     )
-                    self._websocket = await proposal.accept(subprotocol=subprotocol)
+                    self._websocket = await proposal.accept()
                 self._is_open = True
                 if self._goodbye is not None:  # its peer was too slow for the answer to the upgrade
                     self._spawn(self._close)
@@ -318,7 +318,9 @@ class Link:
                 await waiting
             if deadline.cancelled_caught:
                 self.door.metrics.limits.add("link.handler_deadline_s")
-                self._refusals.not_in_time(question, DatabaseDown())
+                self._refusals.failed(question, DatabaseDown(), question.is_text)
+                if self.principal is None:
+                    self.close_soon(CloseCode.INTERNAL, "the database did not answer in time")
         except GatewayError as error:
             self.refuse(question, error)
         except Exception:
@@ -327,7 +329,7 @@ class Link:
     def _contain(self, question: Question | None, is_text: bool) -> None:
         self.door.metrics.errors.add("link")
         log.exception("a handler failed", kind=self.kind.value, session_id=self.session_id, message=question.name if question else None)
-        self._refusals.fault(question, is_text, Fault(INTERNAL.status, INTERNAL.type, INTERNAL.code, "internal", "Internal server error"))
+        self._refusals.failed(question, Internal(), is_text)
         self.close_soon(CloseCode.INTERNAL, "internal server error")
 
     def put(self, is_text: bool, payload: bytes, name: str) -> None:

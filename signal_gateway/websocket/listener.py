@@ -31,8 +31,15 @@ from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
 LINGER_S = 1.0
 """Seconds in which a refused peer may read its answer before the socket is closed under it."""
 
-GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed, trio_websocket.HandshakeError)
-"""How a peer that is gone looks from here: nobody's fault, and nothing to log."""
+GONE = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+)
+"""How a peer that is gone, or takes not even the answer to its upgrade, looks from here: nobody's fault, and nothing to log."""
 
 log = logger("websocket")
 
@@ -87,7 +94,8 @@ class Listener:
             is_head = request.method == "HEAD"
             await self._upgrade(transport, request, peer, ticket)
         except Refused as refused:
-            self._refusals.add(refused.reason)
+            if refused.status >= 400:
+                self._refusals.add(refused.reason)
             await self._answer(transport, refused, is_head)
         except GoneAway:
             self._refusals.add("gone_before_request")

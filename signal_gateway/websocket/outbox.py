@@ -167,8 +167,7 @@ class Outbox:
                 with trio.move_on_after(self._settings.write_deadline_s) as deadline:
                     await self._write_some()
                 if deadline.cancelled_caught:
-                    self._over("outbox.write_deadline_s")
-                    return
+                    self._over("outbox.write_deadline_s")  # the link ends soon; until then its last word may still go out
         finally:
             self._writes_on = False
 

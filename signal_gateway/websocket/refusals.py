@@ -81,15 +81,14 @@ class Refusals:
             self._told_rate_at = self._link.heard_at
             self.refused(question, RateLimited(question.rate_class, wait_s), question.is_text)
 
-    def not_in_time(self, question: Question, error: GatewayError) -> None:
-        """A handler waited for the database in vain. A request is refused in its own answer; a stranger's link ends, to come back."""
-        if (refusal := dialect.refusal(question, error.status, error.message)) is None:
-            self.refused(question, error, question.is_text)
+    def failed(self, question: Question | None, error: GatewayError, is_text: bool) -> None:
+        """The gateway could not do what was asked. A request is refused in its own answer (S-14, S-16), all else by ERROR."""
+        refusal = dialect.refusal(question, error.status, error.message) if question is not None else None
+        if question is None or refusal is None:
+            self.refused(question, error, is_text)
             return
         self._reasons.add(error.reason)
         self._link.answer(question, refusal)
-        if self._link.principal is None:
-            self._link.close_soon(CloseCode.INTERNAL, error.reason)
 
     def forget_link(self) -> None:
         """The link has ended: nothing is refused any more, and nothing keeps it in memory."""

@@ -19,8 +19,6 @@ from signal_gateway.websocket.outbox import Outbox, Spawn
 
 LIBRARY_BYTES_MAX = 262_144
 """Bytes that may wait for the library to read them; above, the socket is read later."""
-
-
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
 CLOSE_BYTE = bytes((CLOSE,))

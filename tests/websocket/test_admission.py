@@ -32,9 +32,15 @@ async def test_an_address_may_have_sixty_four_strangers_and_another_is_not_hinde
 
 async def test_two_hundred_authenticated_devices_may_share_one_address():
     """Phones behind a carrier's address (H28)."""
-    door = admission()
+    door = admission(connections_max=200)
     for _ in range(200):
-        door.authenticated(door.enter("192.0.2.1", nobody, counts_by_address=True))
+        ticket = door.enter("192.0.2.1", nobody, counts_by_address=True)
+        door.check_connections()
+        door.authenticated(ticket)
+        assert ticket.authenticated
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    with pytest.raises(Refused):
+        door.check_connections()
 
 
 async def test_behind_a_proxy_the_client_counts_and_not_the_proxy():
@@ -81,15 +87,19 @@ async def test_connections_over_the_limit_get_503_and_room_comes_back():
 
 
 async def test_an_evicted_connection_leaves_once(autojump_clock: MockClock):
-    door = admission(max_unauthenticated=1)
+    door = admission(connections_max=1, max_unauthenticated=1)
     first = door.enter("192.0.2.1", nobody, counts_by_address=True)
     await trio.sleep(2)
     second = door.enter("192.0.2.2", nobody, counts_by_address=True)
     door.authenticated(first)
+    assert not first.authenticated
     door.leave(first)
     door.authenticated(second)
     door.leave(second)
-    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    third = door.enter("192.0.2.1", nobody, counts_by_address=True)
+    door.check_connections()
+    door.authenticated(third)
+    assert third.authenticated
 
 
 async def test_an_address_over_its_own_limit_pushes_nobody_out(autojump_clock: MockClock):

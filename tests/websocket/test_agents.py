@@ -341,7 +341,7 @@ async def test_an_agent_that_registered_is_known_after_a_restart(autojump_clock:
 
     async with world.dial() as agent:
         await ask(agent, FrameType.REGISTER, REGISTER)
-    async with open_world(Config(auth=DEMO_AUTH), seed=1, database=world.database) as again, again.dial() as agent:
+    async with open_world(Config(auth=DEMO_AUTH), database=world.database) as again, again.dial() as agent:
         assert (await connect(agent, "unit-7", "demo-enrolment-key"))["status"] == 200
 
 

@@ -21,7 +21,7 @@ from signal_gateway.testing.world import World
 from signal_gateway.websocket.agents import AGENT_EARS
 from signal_gateway.websocket.link import Ears, Link
 from tests.websocket.client_frames import binary, client_frame, close, ping, text
-from tests.websocket.talk import closing, connect, frame, hear, phone_headers
+from tests.websocket.talk import ask, closing, connect, frame, hear, phone_headers
 
 HEAD = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -289,6 +289,24 @@ async def test_a_handler_that_fails_ends_its_own_link_alone(
     assert world.metrics.errors.value("link") == 1
 
 
+async def test_a_request_that_fails_is_answered_500_in_its_own_ack(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(work: Any, **options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(world.database, "read", fail)
+    async with world.dial() as agent:
+        answer_type, answer = await ask(
+            agent, FrameType.REGISTER, {"version": "1.0.0", "client_id": "unit-7", "auth_token": "demo-enrolment-key"}
+        )
+        assert answer_type is FrameType.REGISTER_ACK
+        assert answer == {"version": "1.0.0", "status": 500, "message": "Internal server error", "client_id": None, "session_id": None}
+        assert await closing(agent) == 1011
+    assert world.metrics.errors.value("link") == 1
+
+
 async def test_a_handler_that_waits_too_long_is_answered_503_and_the_link_goes_on(
     autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
 ):
@@ -351,6 +369,7 @@ async def test_plain_http_is_answered_beside_the_links(autojump_clock: MockClock
     await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 OK\r\n")
     await stream.aclose()
+    assert not world.metrics.refusals.values
 
 
 async def test_every_message_and_byte_is_counted(autojump_clock: MockClock, world: World):
