@@ -40,6 +40,7 @@ from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import Listener
 from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
+from signal_gateway.websocket.turn import Turn
 
 log = logger("server")
 
@@ -97,7 +98,12 @@ class Gateway:
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
         self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
-        self.lane = Lane(metrics) if config.server.pump == "epoll" and HAS_EPOLL else None
+
+        def has_room() -> bool:
+            return not writer.above_high_water
+
+        turn = Turn(has_room)
+        self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
             server=config.server,
             session=config.session,
@@ -107,6 +113,7 @@ class Gateway:
             auth_deadline_s=auth.deadline_s,
             metrics=metrics,
             hub=self.hub,
+            turn=turn,
             lane=self.lane,
             admission=Admission(security, config.server.max_connections, metrics),
             limits=self.limits,
@@ -115,7 +122,7 @@ class Gateway:
             presence=self.presence,
             reports=self.reports,
             subscriber_ids=subscriber_ids,
-            has_room=lambda: not writer.above_high_water,
+            has_room=has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )

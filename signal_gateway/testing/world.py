@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Literal
 from uuid import UUID
 
 import trio
@@ -28,9 +29,12 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.client import Client, open_client_over
+from signal_gateway.testing.localhost import client_context, server_context
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+from signal_gateway.websocket.tls import TlsStream
 
+Transport = Literal["memory", "sockets", "tls"]
 WORLD_BEGINS_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: the wall clock of every world at its beginning."""
 PEPPER = bytes(range(32))
@@ -39,7 +43,7 @@ PEPPER = bytes(range(32))
 class World:
     """One gateway and whoever connects to it. Made by `open_world`."""
 
-    def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int, over_sockets: bool) -> None:
+    def __init__(self, config: Config, database: InlineDatabase, links: trio.Nursery, seed: int, transport: Transport) -> None:
         # A restart on the same database is another life: its sessions must not have the ids of the one before.
         self.random = Random(f"{seed} after {database.commits} commits")
         self.links = links
@@ -50,7 +54,8 @@ class World:
         self.writer = BatchWriter(database, config.storage, self.metrics)
         self.config = config
         self.numbers = FleetNumbers()
-        self._over_sockets = over_sockets
+        self._transport = transport
+        self._tls = (server_context(), client_context()) if transport == "tls" else None
         self._begun_at = trio.current_time()
         self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
 
@@ -59,10 +64,18 @@ class World:
         return WORLD_BEGINS_MS + round((trio.current_time() - self._begun_at) * 1000)
 
     def connect(self) -> trio.abc.Stream:
-        """The client's end of a new connection to the door: memory, or a pair of sockets where the world has these."""
-        ours, theirs = _socket_pair() if self._over_sockets else memory_stream_pair()
-        self.links.start_soon(self.gateway.listener.serve_connection, theirs)
-        return ours
+        """The client's end of a new connection to the door, over what this world has for a wire."""
+        if self._transport == "memory":
+            ours, theirs = memory_stream_pair()
+            self.links.start_soon(self.gateway.listener.serve_connection, theirs)
+            return ours
+        our_socket, their_socket = socket_pair()
+        if self._tls is None:
+            self.links.start_soon(self.gateway.listener.serve_connection, their_socket)
+            return our_socket
+        servers, clients = self._tls
+        self.links.start_soon(self.gateway.listener.serve_connection, TlsStream(their_socket, servers))
+        return trio.SSLStream(our_socket, clients, server_hostname="localhost", https_compatible=True)
 
     @asynccontextmanager
     async def dial(self, resource: str = "/ws", headers: Mapping[str, str] | None = None) -> AsyncGenerator[Client, None]:
@@ -85,17 +98,18 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    config: Config | None = None, seed: int = 0, database: InlineDatabase | None = None, over_sockets: bool = False
+    config: Config | None = None, seed: int = 0, database: InlineDatabase | None = None, transport: Transport = "memory"
 ) -> AsyncGenerator[World, None]:
     """A gateway that runs as long as the context lasts, with every stage of the real one. A `database` of before is a restart.
 
-    `over_sockets` connects by pairs of sockets instead of memory, so that the lane and its system calls are the real ones, too.
+    `transport` is what connections are: "memory", or pairs of "sockets", plain or with "tls" on them, so that the lane and its system calls
+    are the real ones, too.
     """
     config = config or Config()
     kept = database or InlineDatabase()
     async with trio.open_nursery() as storage:
         async with trio.open_nursery() as links:
-            world = World(config, kept, links, seed, over_sockets)
+            world = World(config, kept, links, seed, transport)
             await storage.start(world.writer.run)
             gateway = world.gateway
             async with stage(*gateway.service_loops), stage(*gateway.door_loops):
@@ -108,7 +122,7 @@ async def open_world(
         kept.close()
 
 
-def _socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     """Both ends of a TCP connection on loopback; trio-websocket knows nothing of Unix sockets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())

@@ -17,6 +17,7 @@ from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.link_settings import LinkSettings
 from signal_gateway.websocket.outbox import OutboxSettings
 from signal_gateway.websocket.server_settings import ServerSettings, SessionSettings
+from signal_gateway.websocket.turn import Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,10 @@ class Door:
     """Seconds from the upgrade to CONNECT or REGISTER."""
     metrics: Metrics
     hub: Hub
+    turn: Turn
+    """In which links are heard; it writes what they have to say at its end."""
     lane: Lane | None
-    """Reads all plain sockets; None = a task per link does."""
+    """Reads all sockets; None = a task per link does."""
     admission: Admission
     limits: Limits
     authentication: Authentication

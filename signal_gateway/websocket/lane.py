@@ -1,4 +1,4 @@
-"""The lane: one task that reads every plain socket through one epoll set (DESIGN.md §4).
+"""The lane: one task that reads every socket through one epoll set, TLS or not (DESIGN.md §4).
 
 A Trio task is woken for every socket that has bytes, and re-arms epoll each time; here one task is woken for all of them. An epoll set is a
 file descriptor itself, so Trio can wait for it like for a socket. What is read goes to the same parser as with a task per link.
@@ -13,6 +13,7 @@ import trio
 
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import COUNT_BUCKETS, Metrics
+from signal_gateway.websocket.turn import Turn
 
 EVENTS_MAX = 512
 """Sockets looked at in one wake."""
@@ -45,7 +46,8 @@ class Readable(Protocol):
 class Lane:
     """Owns the epoll set. A stream is in it while it may be read; one that is paused is taken out, for a hang-up cannot be masked."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, turn: Turn) -> None:
+        self._turn = turn
         self._epoll = select.epoll()
         self._streams: dict[int, Readable] = {}
         # Named by epoll and not read yet. Asked again, epoll would put them behind all others: under load some would never have their turn.
@@ -90,11 +92,22 @@ class Lane:
             self._epoll.close()
 
     def _wake(self) -> None:
-        now, begun_at = trio.current_time(), time.perf_counter()
-        ends_at = begun_at + WAKE_SECONDS_MAX
-        at, read = begun_at, 0
-        while self._readable:
-            stream = self._streams.get(self._readable.popleft())
+        begun_at = time.perf_counter()
+        turn = self._turn
+        turn.begin(trio.current_time())
+        try:
+            read = self._read(turn.now, begun_at + WAKE_SECONDS_MAX)
+        finally:
+            turn.end()
+        self._wake_seconds.observe(time.perf_counter() - begun_at)
+        self._wake_links.observe(read)
+
+    def _read(self, now: float, ends_at: float) -> int:
+        """Read those that epoll named, until time is up; how many were read."""
+        readable, streams, clock = self._readable, self._streams, time.perf_counter
+        read = 0
+        while readable:
+            stream = streams.get(readable.popleft())
             if stream is None:  # paused, or ended, since epoll named it
                 continue
             try:
@@ -104,8 +117,6 @@ class Lane:
                 log.exception("a link failed in the lane")
                 stream.fail()
             read += 1
-            at = time.perf_counter()
-            if at >= ends_at:
+            if clock() >= ends_at:
                 break
-        self._wake_seconds.observe(at - begun_at)
-        self._wake_links.observe(read)
+        return read

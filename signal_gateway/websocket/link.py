@@ -7,8 +7,9 @@ deadline, so the messages of a link are always heard in order.
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 import trio_websocket
@@ -42,6 +43,7 @@ _IN, _OUT = ("in",), ("out",)
 
 log = logger("websocket")
 
+Heard = TypeVar("Heard")
 Handler = Callable[["Link", Any, Question], Coroutine[Any, Any, None] | None]
 
 
@@ -71,9 +73,9 @@ class Link:
         """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
         self.speaks_frames = False
         """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
-        self.outbox = Outbox(door.outbox, transport, door.metrics, self._spawn, self._too_slow)
+        self.outbox = Outbox(door.outbox, transport, door.metrics, door.turn, self._spawn, self._too_slow)
         self.stream = LinkStream(
-            transport, self.outbox, request, door.limits.frames, door.metrics, self._spawn, door.server.read_buffer_size
+            transport, self.outbox, request, door.limits.frames, door.metrics, door.turn, self._spawn, door.server.read_buffer_size
         )
         self.parser = FrameParser(self, door.link.fragments_max)
         self.stream.parser = self.parser
@@ -134,11 +136,10 @@ class Link:
             while True:
                 message = await self._websocket.get_message()
                 is_text = isinstance(message, str)
-                if (waiting := self._hear(is_text, message.encode() if isinstance(message, str) else message)) is not None:
+                payload = message.encode() if isinstance(message, str) else message
+                if (waiting := self._in_turn(partial(self._hear, is_text, payload))) is not None:
                     await waiting
-                self.outbox.begin_batch()
-                self.parser.library_gave_message()
-                self.outbox.end_batch()
+                self._in_turn(self.parser.library_gave_message)
                 self.stream.go_on()
         except trio_websocket.ConnectionClosed as closed:
             if self._goodbye is None:
@@ -281,7 +282,7 @@ class Link:
             if handler is None:
                 self._refusals.unheard(question)
                 return None
-            if not self.door.has_room() and question.name not in HEARD_WITHOUT_ROOM:
+            if not self.door.turn.has_room and question.name not in HEARD_WITHOUT_ROOM:
                 metrics.limits.add("storage.high_water_rows")
                 return self._wait(self._hear_when_there_is_room(handler, message, question), question)
             waiting = handler(self, message, question)
@@ -306,10 +307,17 @@ class Link:
 
     async def _wait_and_resume(self, waiting: Coroutine[Any, Any, None]) -> None:
         await waiting
-        self.outbox.begin_batch()
-        self.parser.resume()
-        self.outbox.end_batch()
+        self._in_turn(self.parser.resume)
         self.stream.go_on()
+
+    def _in_turn(self, hear: Callable[[], Heard]) -> Heard:
+        """Hear what was kept while something was waited for."""
+        turn = self.door.turn
+        turn.begin(trio.current_time())
+        try:
+            return hear()
+        finally:
+            turn.end()
 
     async def _wait(self, waiting: Coroutine[Any, Any, None], question: Question) -> None:
         """Run a handler that must wait, within the deadline; what it raises is told or contained as for one that need not."""

@@ -1,6 +1,7 @@
 """Where links begin: accept, read the request, refuse or upgrade. What goes wrong with one connection stays with it (H33)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 import trio_websocket
@@ -27,6 +28,7 @@ from signal_gateway.websocket.handshake import (
 )
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
+from signal_gateway.websocket.tls import unwrapped
 
 LINGER_S = 1.0
 """Seconds in which a refused peer may read its answer before the socket is closed under it."""
@@ -156,9 +158,10 @@ class Listener:
         with trio.move_on_after(LINGER_S):
             await transport.send_all(plain_answer(refused, is_head))
             if isinstance(transport, trio.abc.HalfCloseableStream):
-                await transport.send_eof()
-                while await transport.receive_some(4096):
-                    pass
+                with suppress(trio.BrokenResourceError):  # it has hung up, with its answer
+                    await transport.send_eof()
+                    while await transport.receive_some(4096):
+                        pass
 
 
 def refused_by(error: GatewayError) -> Refused:
@@ -173,7 +176,7 @@ def refused_by(error: GatewayError) -> Refused:
 
 def peer_address(transport: trio.abc.Stream) -> str:
     """The address at the other end of a TCP connection, with or without TLS; "" where there is none (memory streams)."""
-    inner = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
+    inner, _ = unwrapped(transport)
     if not isinstance(inner, trio.SocketStream):
         return ""
     try:

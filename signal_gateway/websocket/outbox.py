@@ -1,11 +1,12 @@
 """What a link is to send: bounded, in order, written by one hand (DESIGN.md §4, H14).
 
-`put` never waits. Outside of a batch it writes to a plain socket at once; what the socket does not take, and all for other streams, stays
-here, and a task that is started for it writes it when it can. A peer that reads too slowly for the bounds, or not at all for
-`write_deadline_s`, loses its link.
+`put` never waits. During a turn of hearing it only takes note, and the turn writes at its end; otherwise it writes to the socket at
+once. What the socket does not take, and all for streams that are no sockets, stays here, and a task that is started for it writes it
+when it can. A peer that reads too slowly for the bounds, or not at all for `write_deadline_s`, loses its link.
 """
 
 import os
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -13,9 +14,12 @@ import msgspec
 import trio
 
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.tls import descriptor_of, unwrapped
+from signal_gateway.websocket.turn import Turn
 
 BATCH_MESSAGES_MAX = 64
-"""So many messages of a batch become one write, so that a burst of short answers never counts as a slow peer."""
+"""So many messages of one turn become one write, so that a burst of short answers never counts as a slow peer."""
+_OUT = ("out",)
 
 
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +30,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bytes_max: int = 262_144
     """Bytes that may wait; one more ends the link with 4001."""
     write_deadline_s: float = 10.0
-    """Seconds in which a peer must take something of what waits (over TLS: all of it), else the link ends with 4001."""
+    """Seconds in which a peer must take something of what waits, else the link ends with 4001."""
 
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
@@ -42,47 +46,60 @@ class Outbox:
 
     __slots__ = (
         "_batch",
-        "_batching",
         "_blocked",
         "_bytes",
+        "_bytes_max",
         "_bytes_out",
         "_chunks",
         "_drained",
         "_ended",
         "_fd",
         "_in_flight",
+        "_is_marked",
         "_is_over",
         "_joined",
         "_limits",
         "_on_slow",
+        "_raw",
         "_settings",
         "_spawn",
-        "_transport",
+        "_tls",
+        "_turn",
+        "_unsent",
         "_writes_on",
         "sent_at",
     )
 
     def __init__(
-        self, settings: OutboxSettings, transport: trio.abc.SendStream, metrics: Metrics, spawn: Spawn, on_slow: Callable[[str], None]
+        self,
+        settings: OutboxSettings,
+        transport: trio.abc.Stream,
+        metrics: Metrics,
+        turn: Turn,
+        spawn: Spawn,
+        on_slow: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._transport = transport
-        self._fd = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+        self._bytes_max = settings.bytes_max
+        self._raw, self._tls = unwrapped(transport)
+        self._fd = descriptor_of(self._raw)
         self._limits = metrics.limits
         self._bytes_out = metrics.socket_bytes
+        self._turn = turn
         self._on_slow = on_slow
         self._spawn = spawn
         self._writes_on = False
+        self._batch: list[bytes] = []  # put during this turn
+        self._is_marked = False
         self._chunks: deque[bytes] = deque()
+        self._unsent = b""  # what the socket did not take, as it goes on the wire; chunks are still to be sealed
         self._bytes = 0
-        self._batch: list[bytes] = []
-        self._batching = False
         self._blocked = False
         self._ended = False
         self._in_flight = 0  # chunks that send_all is writing
         self._joined = 0  # messages in the last chunk
         self._is_over = False
-        self._drained = trio.Event()
+        self._drained: trio.Event | None = None
         self.sent_at = trio.current_time()
         """When something was last put, in seconds of Trio's clock: silence of ours for too long is broken by a ping."""
 
@@ -93,8 +110,8 @@ class Outbox:
 
     @property
     def messages_waiting(self) -> int:
-        """Writes that the peer has not taken: messages, or batches of short answers."""
-        return len(self._chunks) + bool(self._batch)
+        """Writes that the peer has not taken: messages, short answers of one turn, or the rest of what was taken in part."""
+        return len(self._chunks) + bool(self._unsent) + bool(self._batch)
 
     def put(self, frame: bytes, is_last_word: bool = False) -> None:
         """Send one WebSocket frame (or the answer to the upgrade) after all that was put before it. Never waits.
@@ -104,33 +121,42 @@ class Outbox:
         if self._ended or (self._is_over and not is_last_word):
             return
         self._bytes += len(frame)
-        if self._batching:
+        if self._is_marked:
             self._batch.append(frame)
-            if len(self._batch) >= BATCH_MESSAGES_MAX:
+            if len(self._batch) >= BATCH_MESSAGES_MAX or self._bytes > self._bytes_max:
                 self._write_batch()
+        elif self._turn.is_on:
+            self._is_marked = True
+            self._turn.mark(self)
+            self._batch.append(frame)
         else:
             self._append(frame)
-            if not self._blocked:
-                self._flush()
-        if len(self._chunks) > self._settings.messages_max:
-            self._over("outbox.messages_max")
-        elif self._bytes > self._settings.bytes_max:
-            self._over("outbox.bytes_max")
+            self._press()
 
-    def begin_batch(self) -> None:
-        """Keep what is put from now on together, for one write at `end_batch`."""
-        self._batching = True
+    def put_sealed(self, data: bytes) -> None:
+        """Send what TLS itself has to say, behind what was sealed before."""
+        if self._ended:
+            return
+        if self._unsent:
+            self._unsent += data
+            self._bytes += len(data)
+            return
+        waiting = self._bytes  # of this turn; not sealed yet
+        self._write(data)
+        if not self._ended:
+            self._bytes += waiting
 
-    def end_batch(self) -> None:
-        """Write what was put since `begin_batch`."""
-        self._batching = False
+    def flush(self) -> None:
+        """See Flushable: the turn has ended."""
+        self._is_marked = False
         if self._batch:
             self._write_batch()
 
     async def drain(self) -> None:
         """Wait until the peer's side of the socket has taken everything, or the link has ended."""
-        while (self._chunks or self._batch) and not self._ended:
-            self._drained = trio.Event()
+        while (self._chunks or self._unsent or self._batch) and not self._ended:
+            if self._drained is None:
+                self._drained = trio.Event()
             await self._drained.wait()
         await trio.lowlevel.checkpoint()
 
@@ -141,8 +167,9 @@ class Outbox:
         self._spawn = _nobody_writes
         self._chunks.clear()
         self._batch.clear()
+        self._unsent = b""
         self._bytes = 0
-        self._drained.set()
+        self._tell_if_drained()
 
     def _append(self, frame: bytes) -> None:
         """Behind the others. Where another task writes, frames are joined, or many answers at once would look like a slow peer."""
@@ -155,17 +182,63 @@ class Outbox:
 
     def _write_batch(self) -> None:
         if not self._ended:
-            self._chunks.append(b"".join(self._batch))
+            self._chunks.append(self._batch[0] if len(self._batch) == 1 else b"".join(self._batch))
             self._batch.clear()
-            if not self._blocked:
-                self._flush()
+            self._press()
+
+    def _press(self) -> None:
+        """Write what can be written now, then see whether too much is left."""
+        self.sent_at = self._turn.now if self._turn.is_on else trio.current_time()
+        if self._fd < 0:
+            self._need_writer()
+        elif not self._blocked:
+            self._write(self._sealed())
+        if len(self._chunks) + bool(self._unsent) > self._settings.messages_max:
+            self._over("outbox.messages_max")
+        elif self._bytes > self._bytes_max:
+            self._over("outbox.bytes_max")
+
+    def _sealed(self) -> bytes:
+        """All chunks, as they go on the wire; there are none afterwards."""
+        if not self._chunks:
+            return b""
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        if self._tls is None:
+            return data
+        try:
+            return self._tls.sealed(data)
+        except ssl.SSLError:  # it failed before, and the reading side has seen it
+            self.end()
+            return b""
+
+    def _write(self, data: bytes) -> None:
+        if self._ended:
+            return
+        try:
+            sent = os.write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the reading side sees the same, and tells it
+            self.end()
+            return
+        self._bytes_out.values[_OUT] += sent
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._bytes = len(self._unsent)
+            self._blocked = True
+            self._need_writer()
+        else:
+            self._unsent = b""
+            self._bytes = 0
+            self._tell_if_drained()
 
     async def _write_on(self) -> None:
         """Write what could not be written at once, until nothing waits."""
         try:
-            while self._chunks and not self._ended:
+            while (self._chunks or self._unsent) and not self._ended:
                 with trio.move_on_after(self._settings.write_deadline_s) as deadline:
-                    await self._write_some()
+                    await (self._send_chunks() if self._fd < 0 else self._write_when_writable())
                 if deadline.cancelled_caught:
                     self._over("outbox.write_deadline_s")  # the link ends soon; until then its last word may still go out
         finally:
@@ -176,49 +249,28 @@ class Outbox:
             self._writes_on = True
             self._spawn(self._write_on)
 
-    async def _write_some(self) -> None:
-        if self._fd >= 0:
-            await trio.lowlevel.wait_writable(self._fd)
-            self._blocked = False
-            if not self._ended:
-                self._flush()
-            return
+    async def _write_when_writable(self) -> None:
+        await trio.lowlevel.wait_writable(self._fd)
+        self._blocked = False
+        if not self._ended:
+            self._write(self._unsent + self._sealed())
+
+    async def _send_chunks(self) -> None:
         data = b"".join(self._chunks)
         written = self._in_flight = len(self._chunks)
         try:
-            await self._transport.send_all(data)
+            await self._raw.send_all(data)
         finally:
             self._in_flight = 0
         self._bytes_out.add("out", by=len(data))
         for _ in range(min(written, len(self._chunks))):
             self._bytes -= len(self._chunks.popleft())
-        self._told_if_drained()
+        self._tell_if_drained()
 
-    def _flush(self) -> None:
-        self.sent_at = trio.current_time()
-        if self._fd < 0:
-            self._need_writer()
-            return
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        try:
-            sent = os.write(self._fd, data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the reading side sees the same, and tells it
-            self.end()
-            return
-        self._bytes_out.add("out", by=sent)
-        self._chunks.clear()
-        self._bytes -= sent
-        if sent < len(data):
-            self._chunks.append(data[sent:])
-            self._blocked = True
-            self._need_writer()
-        self._told_if_drained()
-
-    def _told_if_drained(self) -> None:
-        if not self._chunks:
+    def _tell_if_drained(self) -> None:
+        if self._drained is not None and not (self._chunks or self._unsent or self._batch):
             self._drained.set()
+            self._drained = None
 
     def _over(self, limit: str) -> None:
         if not self._is_over and not self._ended:

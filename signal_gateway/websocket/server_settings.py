@@ -23,7 +23,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tls_key_path: str = ""
     """PEM file with the private key."""
     pump: Literal["epoll", "task"] = "epoll"
-    """Who reads the sockets: "epoll", one task for all plain ones, where the system has epoll; "task", one for each link."""
+    """Who reads the sockets: "epoll", one task for all of them, where the system has epoll; "task", one for each link."""
     read_buffer_size: int = 8192
     """Bytes read from a socket at once."""
     write_buffer_size: int = 8192

@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 from signal_gateway.websocket.server_settings import ServerSettings
+from signal_gateway.websocket.tls import TlsListener
 
 BACKLOG_CONNECTIONS = 1024
 """Connections that the kernel keeps for us while we are busy: a fleet comes back all at once (H25)."""
@@ -27,7 +28,7 @@ async def open_listeners(settings: ServerSettings, tls: ssl.SSLContext | None) -
         listener.socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
     if tls is None:
         return listeners
-    return [trio.SSLListener(listener, tls) for listener in listeners]
+    return [TlsListener(listener, tls) for listener in listeners]
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext:
@@ -46,7 +47,7 @@ def load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
 def port_of(listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> int:
     """The TCP port that the first of these listens on."""
     first = listeners[0]
-    inner = first.transport_listener if isinstance(first, trio.SSLListener) else first
+    inner = first.sockets if isinstance(first, TlsListener) else first
     if not isinstance(inner, trio.SocketListener):
         raise TypeError(f"{type(inner).__name__} has no port")
     return int(inner.socket.getsockname()[1])

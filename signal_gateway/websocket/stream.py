@@ -1,11 +1,12 @@
 """The stream under trio-websocket: every byte of a link passes here (DESIGN.md §4).
 
 Towards the library it is a `trio.abc.Stream` that yields the head of an upgrade and then what the frame parser passes on, and that
-sends through the link's one outbox. Towards the socket there are two pumps for one parser: the lane, which reads all plain sockets in one
-task, and a task of the link's own over any other Trio stream (TLS, memory, systems without epoll).
+sends through the link's one outbox. Towards the socket there are two pumps for one parser: the lane, which reads all sockets in one
+task, TLS or not, and a task of the link's own (for memory streams, and systems without epoll).
 """
 
 import os
+import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -16,12 +17,15 @@ from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
 from signal_gateway.websocket.handshake import Request
 from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.outbox import Outbox, Spawn
+from signal_gateway.websocket.tls import TlsSession, descriptor_of, unwrapped
+from signal_gateway.websocket.turn import Turn
 
 LIBRARY_BYTES_MAX = 262_144
 """Bytes that may wait for the library to read them; above, the socket is read later."""
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
 CLOSE_BYTE = bytes((CLOSE,))
+_IN = ("in",)
 
 
 class LinkStream(trio.abc.Stream):
@@ -38,16 +42,20 @@ class LinkStream(trio.abc.Stream):
         request: Request,
         frames: Rate,
         metrics: Metrics,
+        turn: Turn,
         spawn: Spawn,
         read_bytes_max: int,
     ) -> None:
         self._transport = transport
+        self._raw, self._tls = unwrapped(transport)
         self._outbox = outbox
         self._head = request.upgrade_head()
         self._rest = request.rest
         self._frames = TokenBucket(frames, trio.current_time())
         self._limits = metrics.limits
         self._bytes_in = metrics.socket_bytes
+        self._refusals = metrics.refusals
+        self._turn = turn
         self._spawn = spawn
         self._read_bytes_max = read_bytes_max
         self._for_library = bytearray()
@@ -57,8 +65,8 @@ class LinkStream(trio.abc.Stream):
         self._ended = False
         self._close_said = False
         self._lane: Lane | None = None
-        self.descriptor = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
-        """Of a plain socket; -1 where there is TLS, or no socket."""
+        self.descriptor = descriptor_of(self._raw)
+        """Of the socket; -1 where there is none."""
         self.read_not_before = 0.0
         """Trio seconds until which the socket is not read: the frames of this link are over their rate."""
         self.heard_at = trio.current_time()
@@ -119,14 +127,12 @@ class LinkStream(trio.abc.Stream):
         self._may_feed.set()
 
     def begin(self, lane: Lane | None) -> None:
-        """Read the socket and feed the parser from now on: by the lane where there is one and the socket is plain."""
+        """Read the socket and feed the parser from now on: by the lane where there is one, and a socket."""
         if lane is None or self.descriptor < 0:
             self._spawn(self._pump_by_task)
             return
         self._lane = lane
-        data, self._rest = self._rest, b""
-        if data:
-            self._feed(data)
+        self._hear_rest()
         self._read_on_or_wait()
 
     # called by the lane
@@ -142,10 +148,8 @@ class LinkStream(trio.abc.Stream):
         if not data:
             self.end()
             return
-        self.heard_at = now
-        self._bytes_in.add("in", by=len(data))
-        self._feed(data)
-        if self._lane is not None and not self._ended and not self._is_welcome():
+        self._hear(data, now)
+        if self._lane is not None and not self._ended and not self._is_welcome(now):
             self._lane.leave(self)
             self._spawn(self._wait_and_read_on)
 
@@ -172,7 +176,7 @@ class LinkStream(trio.abc.Stream):
     def _read_on_or_wait(self) -> None:
         if self._lane is None or self._ended:
             return
-        if self._is_welcome():
+        if self._is_welcome(trio.current_time()):
             self._lane.enter(self)
         else:
             self._spawn(self._wait_and_read_on)
@@ -183,32 +187,68 @@ class LinkStream(trio.abc.Stream):
         self._read_on_or_wait()
 
     async def _pump_by_task(self) -> None:
-        data, self._rest = self._rest, b""
+        turn = self._turn
         try:
-            while not self._ended:
-                if data:
-                    self.heard_at = trio.current_time()
-                    self._bytes_in.add("in", by=len(data))
-                    self._feed(data)
-                    await self._wait_until_more_is_welcome()
-                    if self._ended:
-                        break
-                data = bytes(await self._transport.receive_some(self._read_bytes_max))
-                if not data:
+            self._hear_rest()
+            while True:
+                await self._wait_until_more_is_welcome()
+                if self._ended or not (data := bytes(await self._raw.receive_some(self._read_bytes_max))):
                     break
+                turn.begin(trio.current_time())
+                try:
+                    self._hear(data, turn.now)
+                finally:
+                    turn.end()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, or we closed the socket: both end the link, and who ended it said why
         finally:
             self.end()
 
-    def _feed(self, data: bytes) -> None:
-        frames_before = self.parser.frames
-        self._outbox.begin_batch()
+    def _hear_rest(self) -> None:
+        """What came right behind the head of the upgrade."""
+        data, self._rest = self._rest, b""
+        if not data:
+            return
+        turn = self._turn
+        turn.begin(trio.current_time())
         try:
-            self.parser.feed(data)
+            self.heard_at = turn.now
+            self._feed(data)
         finally:
-            self._outbox.end_batch()
-            self._count_frames(self.parser.frames - frames_before)
+            turn.end()
+
+    def _hear(self, data: bytes, now: float) -> None:
+        """What the socket gave, in a turn that began at `now`."""
+        self.heard_at = now
+        self._bytes_in.values[_IN] += len(data)
+        tls = self._tls
+        if tls is None:
+            self._feed(data)
+            return
+        if said := self._opened(tls, data):
+            self._feed(said)
+        if tls.is_over:
+            self.end()
+
+    def _opened(self, tls: TlsSession, data: bytes) -> bytes:
+        try:
+            said = tls.opened(data)
+        except ssl.SSLError:
+            self._refusals.add("bad_tls")
+            self._outbox.put_sealed(tls.to_say())  # the alert that says so
+            self.end()
+            return b""
+        if to_say := tls.to_say():
+            self._outbox.put_sealed(to_say)
+        return said
+
+    def _feed(self, data: bytes) -> None:
+        parser = self.parser
+        frames_before = parser.frames
+        try:
+            parser.feed(data)
+        finally:
+            self._count_frames(parser.frames - frames_before)
 
     def _count_frames(self, frames: int) -> None:
         """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
@@ -217,13 +257,13 @@ class LinkStream(trio.abc.Stream):
                 self._limits.add("limits.frames_per_s")
             self.read_not_before = self.heard_at + owed_s
 
-    def _is_welcome(self) -> bool:
+    def _is_welcome(self, now: float) -> bool:
         """Whether the socket may be read now."""
-        return not (self.parser.is_paused or len(self._for_library) > LIBRARY_BYTES_MAX or self.read_not_before > trio.current_time())
+        return not (self.parser.is_paused or len(self._for_library) > LIBRARY_BYTES_MAX or self.read_not_before > now)
 
     async def _wait_until_more_is_welcome(self) -> None:
         """A handler waits, the library has a message to give or bytes to read, or the rate of frames is used up."""
-        while not self._ended and not self._is_welcome():
+        while not self._ended and not self._is_welcome(trio.current_time()):
             if self.parser.is_paused:
                 self._may_feed = trio.Event()
                 await self._may_feed.wait()

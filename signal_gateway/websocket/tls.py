@@ -1,0 +1,179 @@
+"""TLS in memory: bytes of a socket in, bytes of the link out, and back, without waiting for anything (RFC 8446; DESIGN.md §4).
+
+trio.SSLStream waits for its socket itself, for a task each; here whoever reads the sockets - the lane, or a task of the link - gives
+what came to the link's `TlsSession`, which is nothing but OpenSSL between two buffers. What must wait, the handshake and the plain HTTP
+before an upgrade, goes through `TlsStream`, a Trio stream over the same session.
+"""
+
+import os
+import ssl
+from contextlib import suppress
+
+import trio
+
+RECORD_BYTES_MAX = 16_384
+"""Bytes of the link that one TLS record carries at most."""
+READ_BYTES = 16_384
+"""Bytes read from a socket at once during the handshake."""
+
+
+class TlsSession:
+    """The TLS state of one connection, the server's side of it."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_over")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.is_over = False
+        """Whether the peer has said that nothing more will come."""
+
+    def is_shaken(self, data: bytes = b"") -> bool:
+        """Go on with the handshake with what came; whether it is done. Raises ssl.SSLError for a peer that we cannot speak with."""
+        if data:
+            self._incoming.write(data)
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def opened(self, data: bytes) -> bytes:
+        """What the peer said in `data` and in what was kept of a record before; b"" while a record is not whole.
+
+        Raises ssl.SSLError for what is no TLS, or was tampered with: the connection must end.
+        """
+        incoming, tls = self._incoming, self._object
+        if data:
+            incoming.write(data)
+        said = self._read()
+        # A want that is raised costs more than the record: it is looked for only where something is left.
+        if not (said and (incoming.pending or tls.pending())):
+            return said
+        parts = [said]
+        while said and (incoming.pending or tls.pending()):
+            said = self._read()
+            parts.append(said)
+        return b"".join(parts)
+
+    def sealed(self, data: bytes) -> bytes:
+        """The bytes for the socket that carry `data`, behind whatever TLS itself had to say."""
+        written = self._object.write(data)
+        while written < len(data):  # OpenSSL takes a record at a time
+            written += self._object.write(memoryview(data)[written:])
+        return self._outgoing.read()
+
+    def to_say(self) -> bytes:
+        """What TLS itself has to say: its part of the handshake, tickets, new keys, an alert."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
+    def farewell(self) -> bytes:
+        """What tells the peer that nothing more will come; b"" where TLS has nothing to say any more."""
+        with suppress(ssl.SSLError):  # the peer has not said the same yet, and nobody waits for it
+            self._object.unwrap()
+        return self.to_say()
+
+    def _read(self) -> bytes:
+        try:
+            said = self._object.read(RECORD_BYTES_MAX)
+        except ssl.SSLWantReadError:
+            return b""
+        if not said:
+            self.is_over = True
+        return said
+
+
+class TlsStream(trio.abc.HalfCloseableStream):
+    """A connection until its upgrade is answered. The handshake comes with the first byte that is asked for or sent.
+
+    One task uses it at a time. From the upgrade on the link takes `raw` and `session` into its own hands.
+    """
+
+    def __init__(self, raw: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self.raw = raw
+        """The socket under it."""
+        self.session = TlsSession(context)
+        """What opens and seals the bytes of the socket."""
+        self._is_shaken = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """All that is there, however much was asked for; b"" when the peer has ended. Raises BrokenResourceError."""
+        await self._shake()
+        try:
+            said = self.session.opened(b"")
+            while not said and not self.session.is_over:
+                if not (data := bytes(await self.raw.receive_some(READ_BYTES))):
+                    return b""  # without a farewell; what it said is whole, or whoever reads it will say that it is not
+                said = self.session.opened(data)
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError from error
+        return said
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it. Raises BrokenResourceError."""
+        await self._shake()
+        try:
+            sealed = self.session.sealed(bytes(data))
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError from error
+        await self.raw.send_all(sealed)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self.raw.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Tell the peer that nothing more will come, and go on hearing it."""
+        await self._shake()
+        await self.raw.send_all(self.session.farewell())
+        await self.raw.send_eof()
+
+    async def aclose(self) -> None:
+        """Say farewell, if the socket takes it at once, and close."""
+        if self._is_shaken and (farewell := self.session.farewell()):
+            with suppress(OSError):  # closed before, full, or gone: nobody waits for a farewell
+                os.write(self.raw.socket.fileno(), farewell)
+        await self.raw.aclose()
+
+    async def _shake(self) -> None:
+        if self._is_shaken:
+            return
+        data = b""
+        try:
+            while not self.session.is_shaken(data):
+                await self.raw.send_all(self.session.to_say())
+                if not (data := bytes(await self.raw.receive_some(READ_BYTES))):
+                    raise trio.BrokenResourceError("the peer hung up during the TLS handshake")
+        except ssl.SSLError as error:
+            await self.raw.send_all(self.session.to_say())  # the alert says what is wrong
+            raise trio.BrokenResourceError("the TLS handshake failed") from error
+        await self.raw.send_all(self.session.to_say())
+        self._is_shaken = True
+
+
+class TlsListener(trio.abc.Listener[TlsStream]):
+    """Accepts connections that speak TLS by `context`, whose certificate may be exchanged while it runs."""
+
+    def __init__(self, sockets: trio.SocketListener, context: ssl.SSLContext) -> None:
+        self.sockets = sockets
+        """What listens on the port."""
+        self._context = context
+
+    async def accept(self) -> TlsStream:
+        """The next connection; its handshake is yet to come, in its own task."""
+        return TlsStream(await self.sockets.accept(), self._context)
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self.sockets.aclose()
+
+
+def unwrapped(transport: trio.abc.Stream) -> tuple[trio.abc.Stream, TlsSession | None]:
+    """The stream whose bytes are on the wire, and what opens and seals them where they are TLS."""
+    return (transport.raw, transport.session) if isinstance(transport, TlsStream) else (transport, None)
+
+
+def descriptor_of(stream: trio.abc.Stream) -> int:
+    """The file descriptor of a socket's stream; -1 where there is no socket."""
+    return stream.socket.fileno() if isinstance(stream, trio.SocketStream) else -1

@@ -1,0 +1,52 @@
+"""One turn of hearing: from the first byte that is read to the last answer that is written, without waiting (DESIGN.md §4).
+
+A turn is a wake of the lane with all links in it, or one read of a link that has a task of its own. What is asked once for all messages
+of it - the time, whether the writer has room - is asked when it begins; what links have to say is written when it ends, in one write for
+each, however many answers, and signals from other links, that is.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """What the turn must know of an outbox."""
+
+    def flush(self) -> None:
+        """Write what waits. Raises nothing."""
+        ...
+
+
+class Turn:
+    """The present turn of a gateway; everything in it happens in one task, between two checkpoints."""
+
+    __slots__ = ("_ask_room", "_marked", "has_room", "is_on", "now")
+
+    def __init__(self, ask_room: Callable[[], bool]) -> None:
+        self.is_on = False
+        """Whether somebody is being heard: then what is put is written at the end."""
+        self.now = 0.0
+        """Trio seconds at which the turn began."""
+        self.has_room = True
+        """Whether the batch writer kept up when the turn began."""
+        self._ask_room = ask_room
+        self._marked: list[Flushable] = []
+
+    def begin(self, now: float) -> None:
+        """Hear from now on. Turns do not nest."""
+        self.is_on = True
+        self.now = now
+        self.has_room = self._ask_room()
+
+    def mark(self, outbox: Flushable) -> None:
+        """This outbox has something to write at the end of the turn."""
+        self._marked.append(outbox)
+
+    def end(self) -> None:
+        """Write what was said."""
+        try:
+            for outbox in self._marked:  # who is marked meanwhile - a goodbye to a slow peer - has its place at the end
+                outbox.flush()
+        finally:
+            self._marked.clear()
+            self.is_on = False
