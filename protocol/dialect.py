@@ -15,10 +15,21 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.agent import HEARD, REFUSED_IN_ACK, SAID, VERSION, Heartbeat, HeartbeatAck, RefusalAck, read_agent_message
+from protocol.agent import HEARD, REFUSED_IN_ACK, SAID, VERSION, RefusalAck, read_agent_message
 from protocol.errors import InvalidFormat, NotImplementedYet, WireError
 from protocol.fields import ID_CHARS_MAX, InvalidField, object_of
-from protocol.frame import UUID_BYTES, Frame, FrameFault, FrameType, PayloadKind, ack_type, decode_frame, encode_frame
+from protocol.frame import (
+    HEADER_BYTES,
+    START_BYTE,
+    UUID_BYTES,
+    Frame,
+    FrameFault,
+    FrameType,
+    PayloadKind,
+    ack_type,
+    decode_frame,
+    encode_frame,
+)
 from protocol.payload import read_json, read_payload, write_json, write_payload
 from protocol.phone_commands import COMMAND_NAMES
 from protocol.phone_reports import REPORT_TYPES, TYPE_CHARS_SHOWN_MAX, PhoneReport, UnknownReport, read_report
@@ -67,8 +78,8 @@ _NOT_SERVED: Final = frozenset(
 )
 _NAMES: Final = {frame_type.value: frame_type.name.lower() for frame_type in FrameType}
 _CODES: Final = {name: code for code, name in _NAMES.items()}
-_HEARTBEAT: Final = FrameType.HEARTBEAT.value
-_HEARTBEAT_ACK: Final = FrameType.HEARTBEAT_ACK.value
+_LENGTH_AT: Final = HEADER_BYTES - 1
+"""Where the low byte of a frame's length stands; that of a plain heartbeat is all of it."""
 _JSON: Final = PayloadKind.JSON.value
 _OBJECT_KINDS: Final = (_JSON, PayloadKind.CBOR.value)
 _FROM_SERVER: Final = frozenset(COMMAND_NAMES.values()) | {"ack"}
@@ -136,10 +147,7 @@ def answer(question: Question, message: object) -> bytes:
     """
     answer_type = question.answer_type
     if isinstance(answer_type, int):
-        if type(message) is HeartbeatAck and question.payload_kind == _JSON:
-            payload = b'{"timestamp":%d}' % message.timestamp
-        else:
-            payload = write_payload(question.payload_kind, message)
+        payload = write_payload(question.payload_kind, message)
         return encode_frame(answer_type, question.uuid, question.payload_kind, payload)
     if answer_type is None:
         raise ValueError(f"{question.name} has no answer")
@@ -202,8 +210,20 @@ def say(is_text: bool, payload_kind: int, uuid: bytes, message: object) -> bytes
 
 # frames
 
-_PLAIN_BEAT: Final = re.compile(rb'\{"timestamp":(0|[1-9][0-9]{0,18})\}').fullmatch
-"""The payload of nearly every HEARTBEAT. A whole number of so many digits has 64 bits, so that there is nothing left to check."""
+_PLAIN_BEAT: Final = re.compile(rb'\xaa\x04.{16}\x02\x00.\{"timestamp":(?:0|[1-9][0-9]{0,18})\}', re.DOTALL).fullmatch
+"""Nearly every HEARTBEAT. A whole number of so many digits has 64 bits, so that there is nothing left to check but the length."""
+_ACK_HEAD: Final = bytes((START_BYTE, FrameType.HEARTBEAT_ACK))
+
+
+def plain_beat_ack(data: bytes) -> bytes | None:
+    """The frame that answers a plain HEARTBEAT; None for all other frames, which `decode` reads.
+
+    The answer is the question under another type: its UUID, its payload kind and its timestamp are repeated. A fleet says little else,
+    so it is worth a way of its own: a fifth of what `decode` and `answer` cost (`python -m bench codecs`).
+    """
+    if _PLAIN_BEAT(data) is None or data[_LENGTH_AT] != len(data) - HEADER_BYTES:
+        return None
+    return _ACK_HEAD + data[2:]
 
 
 def _decode_binary(data: bytes) -> tuple[object, Question]:
@@ -213,8 +233,6 @@ def _decode_binary(data: bytes) -> tuple[object, Question]:
         name = UNKNOWN if fault.frame_type is None else _NAMES.get(fault.frame_type, UNKNOWN)
         fault.question = Question(False, name, fault.frame_type, None, fault.uuid, fault.payload_kind, is_read=False)
         raise
-    if frame.type == _HEARTBEAT and frame.payload_kind == _JSON and (beat := _PLAIN_BEAT(frame.payload)) is not None:
-        return Heartbeat(int(beat[1])), Question(False, "heartbeat", _HEARTBEAT, _HEARTBEAT_ACK, frame.uuid)
     kind = frame.payload_kind if frame.payload_kind in _OBJECT_KINDS else _JSON
     question = Question(False, _NAMES[frame.type], frame.type, ack_type(frame.type), frame.uuid, kind)
     try:

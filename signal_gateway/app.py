@@ -102,7 +102,7 @@ class Gateway:
         def has_room() -> bool:
             return not writer.above_high_water
 
-        turn = Turn(has_room)
+        turn = Turn(has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
             server=config.server,
@@ -162,7 +162,7 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
             if config.metrics.enabled:
                 metrics_port = await root.start(PlainHttp(config.metrics, metrics, health).run)
             await root.start(LoopHealth(metrics).run)
-            await root.start(QuietCollector(metrics.handle_seconds).run)
+            await root.start(QuietCollector(metrics.messages).run)
             async with storage_running(config, metrics, health) as (database, writer):
                 gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper)
                 async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:

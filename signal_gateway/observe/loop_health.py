@@ -13,7 +13,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from signal_gateway.observe.metrics import Histogram, Metrics
+from signal_gateway.observe.metrics import Counter, Metrics
 
 LAG_INTERVAL_S = 0.25
 """Seconds between two measurements of the loop's lateness: 4 wakes a second cost nothing, and a scrape sees 60 of them."""
@@ -21,7 +21,7 @@ LAG_INTERVAL_S = 0.25
 COLLECT_EVERY_S = 300.0
 COLLECT_AT_LATEST_S = 1800.0
 QUIET_MESSAGES_PER_S = 50
-"""Messages of a second in which a pause of the collector hurts nobody much."""
+"""Messages, heard and said, of a second in which a pause of the collector hurts nobody much."""
 
 
 class LoopHealth:
@@ -53,24 +53,24 @@ class LoopHealth:
 
 
 class QuietCollector:
-    """Runs full collections of garbage when few messages are handled: with many links one takes long, and everything waits for it.
+    """Runs full collections of garbage when few messages are heard and said: with many links one takes long, and everything waits for it.
 
     A link that ends cuts its own cycles, so there is little to find; this is for what others leave behind.
     """
 
-    def __init__(self, handled: Histogram, collect: Callable[[], object] = gc.collect) -> None:
-        self._handled = handled
+    def __init__(self, messages: Counter, collect: Callable[[], object] = gc.collect) -> None:
+        self._messages = messages
         self._collect = collect
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Collect in the first quiet second after COLLECT_EVERY_S, and after COLLECT_AT_LATEST_S in any case."""
         task_status.started()
-        handled, collected_at = self._handled.count, trio.current_time()
+        counted, collected_at = self._messages.total, trio.current_time()
         while True:
             await trio.sleep(1.0)
-            before, handled = handled, self._handled.count
+            before, counted = counted, self._messages.total
             waited_s = trio.current_time() - collected_at
-            is_quiet = handled - before <= QUIET_MESSAGES_PER_S
+            is_quiet = counted - before <= QUIET_MESSAGES_PER_S
             if waited_s >= COLLECT_AT_LATEST_S or (waited_s >= COLLECT_EVERY_S and is_quiet):
                 self._collect()
                 collected_at = trio.current_time()

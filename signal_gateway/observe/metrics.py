@@ -41,6 +41,11 @@ class Counter:
         """What was counted so far for these label values; 0 when nothing was."""
         return self.values.get(label_values, 0)
 
+    @property
+    def total(self) -> float:
+        """What was counted so far for all label values together."""
+        return sum(self.values.values())
+
     def family(self) -> Metric:
         """As Prometheus wants it."""
         family = CounterMetricFamily(self.name, self.help, labels=self.labels)
@@ -121,7 +126,9 @@ class Metrics(Collector):
         self.refusals = counter("refusals_total", "What was refused, by stable reason.", ("reason",))
         self.limits = counter("limits_reached_total", "Times a limit took effect, by the name of its setting.", ("limit",))
         self.errors = counter("errors_total", "Faults of ours that were contained, by the border that held them.", ("border",))
-        self.handle_seconds = histogram("handle_seconds", "From a whole message to the end of its handler, without waiting.")
+        self.handle_seconds = histogram(
+            "handle_seconds", "From a whole message to the end of its handler, without waiting; plain heartbeats of agents are not in it."
+        )
 
     def counter(self, name: str, help_text: str, labels: Labels = ()) -> Counter:
         """A new counter; its name ends with `_total`."""

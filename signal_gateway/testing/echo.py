@@ -142,7 +142,8 @@ async def serve(
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Echo on this port of loopback (0: any) until cancelled. Started with the port."""
-    metrics, turn = Metrics(), Turn(lambda: True)
+    metrics = Metrics()
+    turn = Turn(lambda: True, metrics)
     lane = Lane(metrics, turn) if pump == "epoll" and HAS_EPOLL else None
     async with stage(*((lane.run,) if lane is not None else ())), trio.open_nursery() as links:
         listeners = await open_listeners(ServerSettings(port=port), tls)

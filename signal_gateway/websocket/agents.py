@@ -100,6 +100,11 @@ def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     link.answer(question, HeartbeatAck(timestamp=message.timestamp))
 
 
+def hear_plain_beat(link: Link) -> None:
+    """A HEARTBEAT in JSON without a space in it, as nearly all are: the same sign of life."""
+    link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
+
+
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
     """DISCONNECT: the client goes, and says so."""
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
@@ -144,4 +149,4 @@ _AFTER: Mapping[type, Handler] = {
     Heartbeat: hear_heartbeat,
     **REPORT_HANDLERS,
 }
-AGENT_EARS = Ears(before=_BEFORE, after=_AFTER)
+AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, plain_beat=hear_plain_beat)

@@ -23,7 +23,11 @@ PONG = 0x8A
 _CONTINUATION = 0x00
 _FIN = 0x80
 _RESERVED = 0x70
+_MASKED = 0x80
 _CONTROL_BYTES_MAX = 125
+_SMALL_BYTES_MAX = 125
+"""Bytes of a payload whose length stands in the second byte of its frame."""
+_SMALL_HEAD_BYTES = 6
 _DATA_OPCODES = (0x1, 0x2)
 _PASSABLE_OPCODES = (0x0, 0x1, 0x2, 0x9, 0xA)
 
@@ -143,12 +147,42 @@ class FrameParser:
             elif self._passing:
                 at = self._pass(buffer, at, end)
             else:
+                if not self._in_fragments and (at := self._small(buffer, at, end)) == end:
+                    break
+                if self._paused or self._stopped:
+                    break
                 begun_at = at
                 at = self._frame(buffer, at, end)
                 if at == begun_at and not (self._passing or self._library_only):
                     break  # not whole yet
                 self.frames += 1
         self._rest = b"" if self._stopped or at >= end else buffer[at:]
+
+    def _small(self, buffer: bytes, at: int, end: int) -> int:
+        """Hear the whole small messages that stand at `at` one behind the other: what nearly all are. Returns where they end."""
+        heard = 0
+        hear, bytes_max = self._hearer.hear_data, min(_SMALL_BYTES_MAX, self.message_bytes_max)
+        try:
+            while end - at >= _SMALL_HEAD_BYTES:
+                first, length = buffer[at], buffer[at + 1] - _MASKED
+                body = at + _SMALL_HEAD_BYTES
+                stop = body + length
+                if (first != BINARY and first != TEXT) or not 0 <= length <= bytes_max or stop > end:
+                    break
+                payload = apply_mask(buffer[body:stop], buffer[body - 4 : body])
+                if first == TEXT and not is_utf8(payload):
+                    break
+                at = stop
+                heard += 1
+                if not hear(first == TEXT, payload):
+                    self._paused = True
+                    break
+                if self._stopped:
+                    break
+        finally:
+            self.frames += heard
+            self.messages_ended += heard
+        return at
 
     def _frame(self, buffer: bytes, at: int, end: int) -> int:
         """Read the frame that begins at `at`. Returns where the next begins, or `at` when it is not whole or is to be passed on."""
@@ -254,6 +288,9 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
+_SMALL_HEADS = {first: [bytes((first, size)) for size in range(126)] for first in (TEXT, BINARY, CLOSE, PING, PONG)}
+
+
 def is_utf8(data: bytes) -> bool:
     """Whether `data` is valid UTF-8, as a text message must be (RFC 6455 §8.1)."""
     if data.isascii():
@@ -269,7 +306,7 @@ def data_frame(first: int, payload: bytes) -> bytes:
     """A server's frame: not masked, in one piece (RFC 6455 §5.2). `first` is TEXT, BINARY, PING or PONG."""
     size = len(payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return _SMALL_HEADS[first][size] + payload
     if size < 65_536:
         return bytes((first, 126)) + size.to_bytes(2, "big") + payload
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload

@@ -89,6 +89,7 @@ class Lane:
                 else:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
         finally:
+            self._streams.clear()  # where everything is cancelled at once, links end after the lane
             self._epoll.close()
 
     def _wake(self) -> None:

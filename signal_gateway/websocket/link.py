@@ -39,12 +39,11 @@ ROOM_POLL_S = 0.01
 HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""
 
-_IN, _OUT = ("in",), ("out",)
-
 log = logger("websocket")
 
 Heard = TypeVar("Heard")
 Handler = Callable[["Link", Any, Question], Coroutine[Any, Any, None] | None]
+BeatHandler = Callable[["Link"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,8 @@ class Ears:
 
     before: Mapping[type, Handler]
     after: Mapping[type, Handler]
+    plain_beat: BeatHandler | None = None
+    """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
 
 
 class Link:
@@ -86,6 +87,7 @@ class Link:
         self._settings = door.link
         self._buckets = _by_class(door.limits.stranger())
         self._opened_at = trio.current_time()
+        self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._unfinished: tuple[int, float] | None = None
         self._is_open = False
@@ -115,10 +117,15 @@ class Link:
                 await self.stream.aclose()
                 nursery.cancel_scope.cancel()
         finally:
-            self._fenced = True
+            self._fence()
             hub.remove(self)
             self._tell_presence()
             self._let_go()
+
+    def _fence(self) -> None:
+        """From now on nothing of this link is heard, and nothing but a goodbye is said."""
+        self._fenced = True
+        self._is_heard = False
 
     def _let_go(self) -> None:
         """Cut what its parts know of the link, so that its memory is free at once: nothing collects cycles often (DESIGN.md §4)."""
@@ -164,7 +171,7 @@ class Link:
             goodbye = Disconnect(code=int(code), reason=reason, reconnect=may_reconnect(code), retry_after_s=retry_after_s)
             self.say(goodbye, "disconnect")
         self._goodbye = (code, reason)
-        self._fenced = True
+        self._fence()
         if self._is_open:
             self._spawn(self._close)
 
@@ -181,6 +188,7 @@ class Link:
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = _by_class(door.limits.client(principal.client_id))
+        self._is_heard = True
         self.parser.limit_messages(door.server.max_message_size, "server.max_message_size")
         self.generation = door.presence.link_opened(principal, self.session_id, self.address)
         log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
@@ -213,6 +221,16 @@ class Link:
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         """See FrameHearer: one whole message. False when its handler must wait: the parser keeps what stands behind it."""
+        hear_beat = self._ears.plain_beat
+        if (
+            self._is_heard
+            and not is_text
+            and hear_beat is not None
+            and (ack := dialect.plain_beat_ack(payload)) is not None
+            and self._buckets["data"].take(self.stream.heard_at) == 0
+        ):
+            self._hear_beat(hear_beat, ack)
+            return True
         waiting = self._hear(is_text, payload)
         if waiting is None:
             return True
@@ -263,12 +281,25 @@ class Link:
 
     # inside
 
+    def _hear_beat(self, hear: BeatHandler, ack: bytes) -> None:
+        """One plain heartbeat, within its rate; its answer is as long as it was."""
+        turn = self.door.turn
+        turn.beats += 1
+        turn.bytes_in += len(ack)
+        turn.bytes_out += len(ack)
+        try:
+            hear(self)
+        except Exception:
+            self._contain(None, is_text=False)
+            return
+        self.outbox.put(data_frame(BINARY, ack))
+
     def _hear(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
         """One message: decode, check the rate, hand to its handler. A handler that must wait is returned, not yet begun."""
         if self._fenced:
             return None
-        metrics = self.door.metrics
-        metrics.bytes.values[_IN] += len(payload)
+        metrics, turn = self.door.metrics, self.door.turn
+        turn.bytes_in += len(payload)
         begun_at = perf_counter()
         question: Question | None = None
         try:
@@ -282,7 +313,7 @@ class Link:
             if handler is None:
                 self._refusals.unheard(question)
                 return None
-            if not self.door.turn.has_room and question.name not in HEARD_WITHOUT_ROOM:
+            if not turn.has_room and question.name not in HEARD_WITHOUT_ROOM:
                 metrics.limits.add("storage.high_water_rows")
                 return self._wait(self._hear_when_there_is_room(handler, message, question), question)
             waiting = handler(self, message, question)
@@ -344,9 +375,9 @@ class Link:
         """Send one whole message, counted as `name`."""
         if self._fenced:  # a newer link speaks for this client, or we have said goodbye
             return
-        metrics = self.door.metrics
-        metrics.messages.values["out", name] += 1
-        metrics.bytes.values[_OUT] += len(payload)
+        door = self.door
+        door.metrics.messages.values["out", name] += 1
+        door.turn.bytes_out += len(payload)
         self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
 
     def _message_takes_too_long(self, now: float) -> bool:

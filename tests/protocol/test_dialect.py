@@ -53,6 +53,45 @@ def opened(answer: bytes) -> tuple[int, bytes, int, Any]:
     return read.type, read.uuid, read.payload_kind, read_payload(read.payload_kind, read.payload)
 
 
+# plain heartbeats
+
+
+def frames_like_a_beat() -> st.SearchStrategy[bytes]:
+    """HEARTBEAT frames, plain and not, right and nearly right."""
+    number = st.integers(-(10**20), 10**20).map(lambda value: b"%d" % value) | st.sampled_from(
+        [b"0", b"00", b"01", b"1.0", b"1e3", b"", b"-0"]
+    )
+    plain = st.builds(lambda digits: b'{"timestamp":%b}' % digits, number)
+    spaced = st.builds(lambda digits: b'{"timestamp": %b}' % digits, number)
+    payload = plain | spaced | st.sampled_from([b'{"timestamp":1,"timestamp":2}', b'{"timestamp":1}\n', b'{"timestamp":"1"}', b"{}", b""])
+    frame_type = st.just(0x04) | st.sampled_from([0x05, 0x40])
+    kind = st.just(2) | st.sampled_from([1, 5])
+    off = st.just(0) | st.sampled_from([-1, 1, 256])
+
+    def build(frame_type: int, uuid: bytes, kind: int, payload: bytes, off: int) -> bytes:
+        return bytes((0xAA, frame_type)) + uuid + bytes((kind,)) + max(0, len(payload) + off).to_bytes(2, "big") + payload
+
+    return st.builds(build, frame_type, st.binary(min_size=16, max_size=16), kind, payload, off)
+
+
+@given(frames_like_a_beat())
+def test_the_short_way_of_a_plain_heartbeat_says_what_the_long_one_says(data: bytes):
+    ack = dialect.plain_beat_ack(data)
+    try:
+        message, question = dialect.decode(False, data, "agent")
+    except WireError:
+        assert ack is None
+        return
+    if ack is not None:
+        assert isinstance(message, Heartbeat)
+        assert ack == dialect.answer(question, HeartbeatAck(timestamp=message.timestamp))
+
+
+def test_the_heartbeats_of_the_seed_take_the_short_way():
+    assert dialect.plain_beat_ack(golden.HEARTBEAT.corrected) == bytes([0xAA, 0x05]) + golden.HEARTBEAT.corrected[2:]
+    assert dialect.plain_beat_ack(golden.HEARTBEAT.corrected + b" ") is None
+
+
 # the seed's frames
 
 

@@ -50,7 +50,7 @@ def readers() -> Iterator[list[Reader]]:
 
 async def test_it_reads_who_entered_and_not_who_left(nursery: trio.Nursery, readers: list[Reader]):
     metrics = Metrics()
-    lane = Lane(metrics, Turn(lambda: True))
+    lane = Lane(metrics, Turn(lambda: True, Metrics()))
     await nursery.start(lane.run)
     for reader in readers:
         lane.enter(reader)
@@ -72,7 +72,7 @@ async def test_it_reads_who_entered_and_not_who_left(nursery: trio.Nursery, read
 
 async def test_a_paused_reader_whose_peer_hangs_up_wakes_nobody(nursery: trio.Nursery, readers: list[Reader]):
     metrics = Metrics()
-    lane = Lane(metrics, Turn(lambda: True))
+    lane = Lane(metrics, Turn(lambda: True, Metrics()))
     await nursery.start(lane.run)
     lane.enter(readers[0])
     lane.leave(readers[0])
@@ -83,7 +83,7 @@ async def test_a_paused_reader_whose_peer_hangs_up_wakes_nobody(nursery: trio.Nu
 
 async def test_one_that_fails_is_told_and_the_others_are_read(nursery: trio.Nursery, readers: list[Reader]):
     metrics = Metrics()
-    lane = Lane(metrics, Turn(lambda: True))
+    lane = Lane(metrics, Turn(lambda: True, Metrics()))
     readers[0].raises = RecursionError()
     for reader in readers:
         lane.enter(reader)
@@ -99,7 +99,7 @@ async def test_one_that_fails_is_told_and_the_others_are_read(nursery: trio.Nurs
 
 async def test_a_number_that_belongs_to_another_by_now_stays(nursery: trio.Nursery, readers: list[Reader]):
     """File descriptors are used again as soon as they are closed: the late goodbye of the first must not take the second out."""
-    lane = Lane(Metrics(), Turn(lambda: True))
+    lane = Lane(Metrics(), Turn(lambda: True, Metrics()))
     await nursery.start(lane.run)
     first, second = readers[0], readers[1]
     lane.enter(first)
@@ -119,7 +119,7 @@ async def test_a_wake_ends_in_time_and_the_rest_is_read_in_the_next_one(
 ):
     monkeypatch.setattr(lane_module, "WAKE_SECONDS_MAX", 0.0)
     metrics = Metrics()
-    lane = Lane(metrics, Turn(lambda: True))
+    lane = Lane(metrics, Turn(lambda: True, Metrics()))
     for reader in readers:
         lane.enter(reader)
         reader.peer.send(b"z")
@@ -133,7 +133,7 @@ async def test_a_wake_ends_in_time_and_the_rest_is_read_in_the_next_one(
 async def test_all_have_their_turn_however_short_a_wake_is(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
     """Each reader always has more to read, and a wake reads one: nobody is read twice before all were read once."""
     monkeypatch.setattr(lane_module, "WAKE_SECONDS_MAX", 0.0)
-    lane, order = Lane(Metrics(), Turn(lambda: True)), list[int]()
+    lane, order = Lane(Metrics(), Turn(lambda: True, Metrics())), list[int]()
 
     class Endless(Reader):
         def read_now(self, now: float) -> None:

@@ -45,7 +45,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture
 def turn() -> Turn:
     """No turn is on; a test may begin one."""
-    return Turn(lambda: True)
+    return Turn(lambda: True, Metrics())
 
 
 async def test_outside_a_turn_each_message_is_written_at_once(pair: Pair, turn: Turn):

@@ -179,7 +179,7 @@ async def test_what_the_socket_takes_in_part_stays_one_stream_of_records(nursery
     """Half a record is on the wire while more is put, and TLS itself has something to say in between."""
     server, client = await shaken_pair()
     server.raw.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
-    turn = Turn(lambda: True)
+    turn = Turn(lambda: True, Metrics())
     outbox = Outbox(OutboxSettings(bytes_max=10_000_000), server, Metrics(), turn, nursery.start_soon, lambda limit: None)
     said = b""
     while not outbox.bytes_waiting or len(said) < 1_000_000:
