@@ -26,6 +26,7 @@ from signal_gateway.domain.rate_limit import TokenBucket
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.limits import ClientBuckets
 from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.frame_parser import BINARY, CLOSE, PING, PONG, TEXT, FrameParser, data_frame
 from signal_gateway.websocket.handshake import Request
@@ -64,6 +65,7 @@ class Link:
     ) -> None:
         self.door = door
         self.kind = kind
+        self._kind_word = kind.value
         self.address = address
         self.session_id = str(door.new_uuid())
         self.principal: Principal | None = None
@@ -86,10 +88,9 @@ class Link:
         self._ticket = ticket
         self._settings = door.link
         self._buckets = _by_class(door.limits.stranger())
-        self._opened_at = trio.current_time()
+        self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
-        self._unfinished: tuple[int, float] | None = None
         self._is_open = False
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
@@ -197,18 +198,13 @@ class Link:
         """Called once a second: deadlines of authentication, of one message, of silence; a ping when we were silent."""
         if self._goodbye is not None:
             return
-        settings, limits = self._settings, self.door.metrics.limits
-        if self.principal is None and not self.parser.is_paused and now - self._opened_at >= self.door.auth_deadline_s:
-            limits.add("auth.deadline_s")
-            self._refusals.unauthenticated(None, is_text=False)
-            self.close_soon(CloseCode.UNAUTHORISED, "not authenticated in time")
-        elif not self.parser.is_paused and now - self.stream.heard_at >= settings.silence_max_s:
-            limits.add("link.silence_max_s")
-            self.close_soon(CloseCode.SILENT, "nothing heard for too long")
-        elif self._message_takes_too_long(now):
-            limits.add("link.message_seconds_max")
-            self.close_soon(CloseCode.SLOW, "one message took too long")
-        elif now - self.outbox.sent_at >= settings.ping_after_s:
+        missed = self._deadlines.missed(now, self.principal is not None, self.stream.heard_at, self.parser)
+        if missed is not None:
+            self.door.metrics.limits.add(missed.setting)
+            if missed is UNAUTHENTICATED:
+                self._refusals.unauthenticated(None, is_text=False)
+            self.close_soon(missed.code, missed.reason)
+        elif now - self.outbox.sent_at >= self._settings.ping_after_s:
             self.outbox.put(data_frame(PING, b""))
             self.door.metrics.messages.add("out", "ping")
 
@@ -303,7 +299,7 @@ class Link:
         begun_at = perf_counter()
         question: Question | None = None
         try:
-            message, question = dialect.decode(is_text, payload, self.kind.value)
+            message, question = dialect.decode(is_text, payload, self._kind_word)
             metrics.messages.values["in", question.name] += 1
             if (wait_s := self._buckets[question.rate_class].take(self.stream.heard_at)) > 0:
                 self._refusals.too_often(question, wait_s)
@@ -379,16 +375,6 @@ class Link:
         door.metrics.messages.values["out", name] += 1
         door.turn.bytes_out += len(payload)
         self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
-
-    def _message_takes_too_long(self, now: float) -> bool:
-        """Whether the message that is under way now was so `message_seconds_max` ago, too (a slow sender holds memory)."""
-        if not self.parser.is_incomplete or self.parser.is_paused:
-            self._unfinished = None
-            return False
-        ended = self.parser.messages_ended
-        if self._unfinished is None or self._unfinished[0] != ended:
-            self._unfinished = (ended, now)
-        return now - self._unfinished[1] >= self._settings.message_seconds_max
 
     def _too_slow(self, limit: str) -> None:
         """The peer does not read (H14). If it begins to within `close_s`, it gets the close code as its last word."""

@@ -1,0 +1,56 @@
+"""What a peer must do in time, looked at once a second for all links: no timer, and no task, for any of them (CONTRACT.md §9)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.close_codes import CloseCode
+from signal_gateway.websocket.frame_parser import FrameParser
+from signal_gateway.websocket.link_settings import LinkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A deadline that has passed, and what ends the link for it."""
+
+    setting: str
+    """Under which it is counted."""
+    code: CloseCode
+    reason: str
+
+
+UNAUTHENTICATED: Final = Missed("auth.deadline_s", CloseCode.UNAUTHORISED, "not authenticated in time")
+SILENT: Final = Missed("link.silence_max_s", CloseCode.SILENT, "nothing heard for too long")
+DRAGGING: Final = Missed("link.message_seconds_max", CloseCode.SLOW, "one message took too long")
+
+
+class Deadlines:
+    """Those of one link. While we do not read the link, its clocks stand still. Times are Trio seconds."""
+
+    __slots__ = ("_auth_deadline_s", "_opened_at", "_settings", "_unfinished")
+
+    def __init__(self, settings: LinkSettings, auth_deadline_s: float, opened_at: float) -> None:
+        self._settings = settings
+        self._auth_deadline_s = auth_deadline_s
+        self._opened_at = opened_at
+        self._unfinished: tuple[int, float] | None = None  # which message was under way, and since when
+
+    def missed(self, now: float, is_authenticated: bool, heard_at: float, parser: FrameParser) -> Missed | None:
+        """The deadline that has passed, if one has."""
+        if parser.is_paused:
+            self._unfinished = None
+            return None
+        if not is_authenticated and now - self._opened_at >= self._auth_deadline_s:
+            return UNAUTHENTICATED
+        if now - heard_at >= self._settings.silence_max_s:
+            return SILENT
+        return DRAGGING if self._drags(now, parser) else None
+
+    def _drags(self, now: float, parser: FrameParser) -> bool:
+        """Whether the message that is under way now was so `message_seconds_max` ago, too (a slow sender holds memory)."""
+        if not parser.is_incomplete:
+            self._unfinished = None
+            return False
+        ended = parser.messages_ended
+        if self._unfinished is None or self._unfinished[0] != ended:
+            self._unfinished = (ended, now)
+        return now - self._unfinished[1] >= self._settings.message_seconds_max
