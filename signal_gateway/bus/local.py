@@ -41,6 +41,8 @@ class LocalBus:
 
     def publish(self, event: object) -> None:
         """See Bus.publish."""
+        if not self._delivering and not self._subscribers.get(type(event)):
+            return  # nobody to tell, and nothing under way that might subscribe first
         self._queue.append(event)
         if self._delivering:
             return

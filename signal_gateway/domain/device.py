@@ -1,9 +1,14 @@
-"""What a device says of itself, and what we say of it. Times are milliseconds since 1970, UTC."""
+"""What a device says of itself, and what we say of it. Times are milliseconds since 1970, UTC.
+
+What a heartbeat makes anew each time is a msgspec Struct: a frozen dataclass of twelve fields costs ten times as much to make.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
+
+import msgspec
 
 
 class PresenceStatus(StrEnum):
@@ -15,8 +20,7 @@ class PresenceStatus(StrEnum):
     MAINTENANCE = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriberId:
+class SubscriberId(msgspec.Struct, frozen=True, gc=False):
     """An IMEI, IMSI or ICCID as we keep it: never whole (C-36)."""
 
     last_four: str
@@ -24,8 +28,7 @@ class SubscriberId:
     """HMAC-SHA256 under the pepper, hex: equal for equal ids, and tells nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimCard:
+class SimCard(msgspec.Struct, frozen=True, gc=False):
     """One SIM of a phone (T-18). Every field but the slot may be unknown."""
 
     slot_index: int
@@ -42,16 +45,14 @@ class SimCard:
     network_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, gc=False):
     """WGS 84 degrees."""
 
     latitude: float
     longitude: float
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStatus:
+class DeviceStatus(msgspec.Struct, frozen=True, gc=False):
     """What a heartbeat told (T-17). A field that was not sent is None and leaves the last known value as it was."""
 
     battery_level: int | None = None

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.report import Report
 
@@ -27,8 +29,7 @@ class DeviceUnlinked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceSeen:
+class DeviceSeen(msgspec.Struct, frozen=True, gc=False):
     """Something was heard from a device; `status` is what it told of itself, if it did."""
 
     device_id: str

@@ -1,12 +1,12 @@
 """What devices report, as it is filed (T-17 to T-35, C-25)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Report:
+
+class Report(msgspec.Struct, frozen=True):
     """One filed report. `data` is the object as the device sent it, unknown fields included, subscriber ids redacted."""
 
     device_id: str

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -85,7 +84,7 @@ class Reports:
                 on_durable()
             return
         if not self._settings.keep_subscriber_ids:
-            report = replace(report, data=self._subscriber_ids.redact_data(report.data))
+            report = msgspec.structs.replace(report, data=self._subscriber_ids.redact_data(report.data))
         if self._writer.put([records.report_row(report)], on_durable, on_failed):
             self._bus.publish(ReportFiled(report))
         elif on_failed is not None:
@@ -122,5 +121,9 @@ class Reports:
 def _state(data: Mapping[str, Any]) -> int:
     """A number that is equal while the state is: the ids themselves are not kept for this."""
     cards = data.get("sim_cards") or ()
-    sims = [[card.get(name) for name in SIM_STATE_FIELDS] for card in cards if isinstance(card, Mapping)]
-    return hash(repr(([data.get(name) for name in STATE_FIELDS], sims)))
+    sims = [tuple(map(card.get, SIM_STATE_FIELDS)) for card in cards if isinstance(card, dict)]
+    state = (*map(data.get, STATE_FIELDS), *sims)
+    try:
+        return hash(state)
+    except TypeError:  # lists where words should be: no door lets them pass
+        return hash(repr(state))

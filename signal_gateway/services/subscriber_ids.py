@@ -8,6 +8,8 @@ from signal_gateway.domain.device import SubscriberId
 
 FIELDS = frozenset({"imei", "imsi", "iccid"})
 LAST_CHARS = 4
+GENERATION_IDS = 16_384
+"""Ids remembered in one generation: some 5 MiB."""
 TELLING_CHARS_MAX = 8
 """An id this short would be half told by its last four characters: none are kept."""
 
@@ -17,9 +19,21 @@ class SubscriberIds:
 
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
+        # A phone tells the same ids with every heartbeat. Two generations bound what is remembered, and keep what is asked for.
+        self._young: dict[str, SubscriberId] = {}
+        self._old: dict[str, SubscriberId] = {}
 
     def redact(self, text: str) -> SubscriberId:
-        """What may be kept of one id."""
+        """What may be kept of one id. Remembered in memory for the next time, for as many as GENERATION_IDS or twice as many."""
+        kept = self._young.get(text)
+        if kept is None:
+            kept = self._old.get(text) or self._redacted(text)
+            if len(self._young) >= GENERATION_IDS:
+                self._old, self._young = self._young, {}
+            self._young[text] = kept
+        return kept
+
+    def _redacted(self, text: str) -> SubscriberId:
         digest = hmac.digest(self._pepper, b"subscriber id\0" + text.encode("utf-8", "surrogatepass"), "sha256").hex()
         return SubscriberId(text[-LAST_CHARS:] if len(text) > TELLING_CHARS_MAX else "", digest)
 

@@ -4,9 +4,10 @@ The `*_row` functions make rows for the batch writer; the others read, or write 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, case, func, insert, select, update
 
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
@@ -122,7 +123,7 @@ def status_row(
         "signal_strength": status.signal_strength,
         "signal_dbm": status.signal_dbm,
         "network_type": None if status.network_type is None else status.network_type[:WORD_CHARS],
-        "sim_cards": None if status.sim_cards is None else [asdict(sim) for sim in status.sim_cards],
+        "sim_cards": None if status.sim_cards is None else msgspec.to_builtins(status.sim_cards),
         "latitude": None if location is None else location.latitude,
         "longitude": None if location is None else location.longitude,
     }

@@ -41,9 +41,9 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     """
     door, device_id, data = link.door, link.client_id, message.data
     if isinstance(data, HeartbeatData):
-        door.presence.heard_from(device_id, status_of(data, door.subscriber_ids))
+        door.presence.heard_from(device_id, status_of(data, door.subscriber_ids), link.heard_at)
     else:
-        door.presence.heard_from(device_id)
+        door.presence.heard_from(device_id, None, link.heard_at)
         if isinstance(data, DeviceStatusData):
             door.presence.reported(device_id, data.status)
     report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)

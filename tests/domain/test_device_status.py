@@ -21,6 +21,6 @@ STATUSES = st.builds(
 def test_every_field_is_the_newest_that_was_told(older: DeviceStatus, newer: DeviceStatus):
     merged = older.merged(newer)
 
-    for name in DeviceStatus.__dataclass_fields__:
+    for name in DeviceStatus.__struct_fields__:
         told = getattr(newer, name)
         assert getattr(merged, name) == (getattr(older, name) if told is None else told)

@@ -1,5 +1,8 @@
 """IMEI, IMSI and ICCID are never kept whole."""
 
+import pytest
+
+from signal_gateway.services import subscriber_ids
 from signal_gateway.services.subscriber_ids import SubscriberIds
 
 IMEI = "490154203237518"
@@ -40,3 +43,12 @@ def test_ids_are_redacted_however_deep_and_all_else_stays():
         "more": {"imei": [redacted, redacted]},
     }
     assert data["imei"] == IMEI
+
+
+def test_what_is_remembered_of_ids_is_bounded_and_never_wrong(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subscriber_ids, "GENERATION_IDS", 10)
+    ids, fresh = SubscriberIds(b"p" * 32), SubscriberIds(b"p" * 32)
+    for number in [*range(100), *range(100), 3, 3, 3]:
+        text = f"49015420323{number:04d}"
+        assert ids.redact(text) == fresh._redacted(text)
+        assert len(ids._young) + len(ids._old) <= 20
