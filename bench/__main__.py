@@ -1,28 +1,57 @@
-"""Run every bench, one after the other: `python -m bench [NAME ...]`, or `make bench`."""
+"""Measure and compare: `python -m bench [NAME ...]`, or `make bench`, which installs the peers, too."""
 
-import subprocess
+import argparse
+import resource
 import sys
+from functools import partial
 
-BENCHES = {
-    "codecs": ["bench.codecs"],
-    "storage": ["bench.storage"],
-    "heartbeat": ["bench.heartbeat"],
-    "heartbeat-10": ["bench.heartbeat", "--in-flight", "10"],
-    "heartbeat-1000": ["bench.heartbeat", "--links", "1000"],
-}
+from rich.console import Console
+
+from bench import results, table
+from bench.bars import worse
+from bench.run import all_reached, measure
+from bench.scenarios import SCENARIOS, Pace
+
+ROUNDS = 5
+QUICK = Pace(seconds=1.0, warm_up_s=0.3)
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the gateway beside its peers.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scenario.name for scenario in SCENARIOS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="One round of one second: for development, not for claims.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="Alternating runs; each ratio is the median of theirs.")
+    parser.add_argument("--seconds", type=float, default=Pace.seconds, help="Length of a window.")
+    parser.add_argument("--no-bars", action="store_true", help="Exit with 0 even when a bar is missed or a peer is missing.")
+    parser.add_argument("--save-baseline", action="store_true", help="Keep these ratios as what later runs are compared with.")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - {scenario.name for scenario in SCENARIOS}:
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}")
+    if asked.rounds < 1 or asked.seconds <= 0:
+        parser.error("--rounds and --seconds must be above 0")
+    return asked
 
 
 def main() -> int:
-    """The exit code of the last bench that failed; 2 for a name that is none."""
-    names = sys.argv[1:] or list(BENCHES)
-    if unknown := [name for name in names if name not in BENCHES]:
-        print(f"there is no bench {unknown[0]!r}; there are {', '.join(BENCHES)}", file=sys.stderr)
-        return 2
-    code = 0
-    for name in names:
-        print(f"== {name}", flush=True)
-        code = subprocess.run([sys.executable, "-m", *BENCHES[name]], check=False).returncode or code
-    return code
+    """0 when every bar was reached, 1 when not, 2 for a wrong argument."""
+    asked = arguments()
+    rounds, pace = (1, QUICK) if asked.quick else (asked.rounds, Pace(seconds=asked.seconds))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # servers inherit it: thousands of links need as many descriptors
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    outcomes = []
+    for scenario in SCENARIOS:
+        if not asked.names or scenario.name in asked.names:
+            outcomes.append(measure(scenario, rounds, pace, partial(table.show_progress, console)))
+            table.show(console, outcomes[-1])
+    ratios = results.ratios(outcomes)
+    table.show_end(console, outcomes, worse(ratios, results.load_baseline()))
+    run = results.record(outcomes, rounds, pace)
+    console.print(f"kept in {results.keep(run)}", highlight=False)
+    if asked.save_baseline:
+        results.save_baseline(run, ratios)
+    return 0 if asked.no_bars or all_reached(outcomes) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Everything that is measured, as data: what is served, what is asked of it, and what must be reached."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from bench import codecs, saturated, storage
+from bench.bars import Bar
+from bench.load import (
+    Figures,
+    Load,
+    heartbeats_echoed,
+    heartbeats_heard,
+    measure,
+    measure_memory,
+    phones,
+    visit,
+)
+from bench.messages import ACK_BEGINS, CONNECT, PHONE_HEARTBEAT, PHONE_HEARTBEAT_BYTES, asking, padded
+from bench.servers import Server, epoll_echo, gateway, greeter, node_ws, python_peer
+
+Serve = Callable[[], AbstractContextManager[Server]]
+
+GATEWAY, C_ECHO, PICOWS, WS, WEBSOCKETS, TRIO = "gateway", "C epoll echo", "picows", "Node ws", "websockets", "trio-websocket"
+PEERS: dict[str, Serve] = {
+    C_ECHO: epoll_echo,
+    PICOWS: partial(python_peer, "picows_echo.py"),
+    WS: node_ws,
+    WEBSOCKETS: partial(python_peer, "websockets_echo.py"),
+    TRIO: partial(python_peer, "trio_echo.py"),
+}
+IDLE_LINKS = 10_000
+KNOWN_PHONES = 2_000
+SILENT = 9
+"""Heartbeats that ask for nothing, before one that does."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run takes."""
+
+    seconds: float = 2.0
+    warm_up_s: float = 0.7
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table: a name, and how it is measured once. Raises Unmeasured when it cannot be."""
+
+    name: str
+    measure: Callable[[Pace], Figures]
+    is_optional: bool = False
+    """Whether nothing is amiss when it cannot be measured here."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Cases that are measured in turn, as many rounds as asked for or `rounds_max`, and bars over them."""
+
+    name: str
+    title: str
+    cases: Sequence[Case]
+    bars: Sequence[Bar] = ()
+    rounds_max: int = 99
+    seconds: float | None = None
+    """How long a window must be for this to be seen; else as asked for."""
+
+
+def _served(serve: Serve, load: Load, pace: Pace) -> Figures:
+    with serve() as server:
+        return measure(server, load, pace.seconds, pace.warm_up_s)
+
+
+def _held(serve: Serve, load: Load, pace: Pace) -> Figures:
+    with serve() as server:
+        return measure_memory(server, load)
+
+
+def _reconnected(serve: Serve, load: Load, pace: Pace) -> Figures:
+    """All who come are known: they have been here before."""
+    with serve() as server:
+        visit(server, Load(links=load.numbers, headers=load.headers, greetings=load.greetings))
+        return measure(server, load, pace.seconds, pace.warm_up_s)
+
+
+def _heard(name: str, load: Load, tls: bool = False) -> Case:
+    return Case(name, partial(_served, partial(gateway, load.clients, tls), load))
+
+
+def _echoed(name: str, links: int, in_flight: int) -> Case:
+    return Case(name, partial(_served, PEERS[name], heartbeats_echoed(links, in_flight)))
+
+
+def _heartbeat(links: int, in_flight: int, bars: Sequence[Bar]) -> Scenario:
+    cases = [_heard(GATEWAY, heartbeats_heard(links, in_flight)), *(_echoed(name, links, in_flight) for name in PEERS)]
+    title = f"HEARTBEAT and its acknowledgement, {links:,} links x {in_flight} in flight"
+    return Scenario(f"heartbeat-{links}x{in_flight}", title, cases, bars)
+
+
+def _tls() -> Scenario:
+    load, secure = heartbeats_heard(100, 1), f"{GATEWAY}, TLS"
+    cases = [_heard(GATEWAY, load), _heard(secure, load, tls=True)]
+    return Scenario("tls", "HEARTBEAT over TLS, 100 links x 1 in flight", cases, [Bar(secure, against=GATEWAY, plus=4)])
+
+
+def _json() -> Scenario:
+    links = 1000
+    silent = padded(PHONE_HEARTBEAT, PHONE_HEARTBEAT_BYTES)
+    asks = padded(asking(PHONE_HEARTBEAT), PHONE_HEARTBEAT_BYTES)
+    cases = [
+        _heard(GATEWAY, phones(links, asks, expected=ACK_BEGINS)),
+        _heard(f"{GATEWAY}, 1 of 10 asks", phones(links, *[silent] * SILENT, asks, expected=ACK_BEGINS)),
+        _echoed(C_ECHO, links, 1),
+    ]
+    title = f"phone's heartbeat in JSON, {PHONE_HEARTBEAT_BYTES} bytes, {links:,} links x 1 in flight, each acknowledged"
+    return Scenario("json-heartbeat", title, cases, [Bar(GATEWAY, against=C_ECHO, times=3)])
+
+
+def _connect() -> Scenario:
+    storm = replace(phones(0), storm=32, sources=8)
+    known = replace(storm, numbers=KNOWN_PHONES)
+    cases = [
+        Case(GATEWAY, partial(_reconnected, gateway, known)),
+        Case(f"{GATEWAY}, first time", partial(_served, gateway, storm)),
+        Case(TRIO, partial(_served, greeter, known)),
+    ]
+    title = "a phone connects, is known, hears its settings, and closes; 32 at a time"
+    return Scenario("connect", title, cases, [Bar(GATEWAY, against=TRIO, times=1.4)])
+
+
+def _idle() -> Scenario:
+    plain = Load(idle=IDLE_LINKS)
+    agents = replace(plain, first=CONNECT, greetings=1)
+    cases = [
+        Case(GATEWAY, partial(_held, partial(gateway, IDLE_LINKS), agents)),
+        Case(f"{GATEWAY}, phones", partial(_held, gateway, replace(phones(0), idle=IDLE_LINKS))),
+        *(Case(name, partial(_held, serve, plain)) for name, serve in PEERS.items()),
+    ]
+    bars = [Bar(GATEWAY, "link_kib", limit=26)]
+    return Scenario("idle", f"{IDLE_LINKS:,} authenticated links that say nothing", cases, bars, rounds_max=1)
+
+
+def _crowd() -> Scenario:
+    busy = heartbeats_heard(200, 1)
+    crowded = f"{GATEWAY}, {IDLE_LINKS:,} idle beside"
+    cases = [_heard(GATEWAY, busy), _heard(crowded, replace(busy, idle=IDLE_LINKS))]
+    bars = [Bar(crowded, figure, GATEWAY, times=1.25) for figure in ("cpu_us", "p99_ms")]
+    return Scenario("crowd", f"200 busy links alone, and beside {IDLE_LINKS:,} idle ones", cases, bars)
+
+
+def _slow() -> Scenario:
+    working = heartbeats_heard(800, 1)
+    cases = [_heard(GATEWAY, working), _heard(f"{GATEWAY}, 200 never read", replace(working, deaf=200))]
+    title = "800 links that work, alone and beside 200 that ask as often and never read"
+    return Scenario("slow-readers", title, cases, rounds_max=2, seconds=12)
+
+
+def _inside(name: str, title: str, cases: dict[str, Callable[[float], Figures]], bars: Sequence[Bar] = (), rounds_max: int = 1) -> Scenario:
+    """Measured in this process, without a wire."""
+
+    def paced(work: Callable[[float], Figures]) -> Callable[[Pace], Figures]:
+        return lambda pace: work(pace.seconds)
+
+    optional = storage.OPTIONAL
+    return Scenario(name, title, [Case(each, paced(work), each in optional) for each, work in cases.items()], bars, rounds_max)
+
+
+SCENARIOS: Sequence[Scenario] = (
+    _heartbeat(
+        1000,
+        1,
+        [
+            Bar(GATEWAY, against=C_ECHO, times=2.2),
+            Bar(GATEWAY, against=PICOWS, times=1.4),
+            Bar(GATEWAY, against=WS, times=1.0, is_strict=True),
+        ],
+    ),
+    _heartbeat(100, 10, [Bar(GATEWAY, against=PICOWS, times=0.6)]),
+    _heartbeat(100, 1, []),
+    _tls(),
+    _json(),
+    _connect(),
+    _idle(),
+    _crowd(),
+    _slow(),
+    _inside(
+        "saturated",
+        "500 rows at a time to SQLite, durably, while the loop is never idle",
+        saturated.CASES,
+        [Bar(saturated.SLICES, "worst_ms", limit=50)],
+    ),
+    _inside("storage", "what storage bears", storage.CASES),
+    _inside("codecs", "reading and writing one message", codecs.CASES),
+)
