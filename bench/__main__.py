@@ -3,13 +3,13 @@
 import argparse
 import resource
 import sys
-from functools import partial
 
 from rich.console import Console
 
 from bench import results, table
 from bench.bars import worse
-from bench.run import all_reached, measure
+from bench.processes import cores
+from bench.run import Outcome, all_reached, measure, runs_of
 from bench.scenarios import SCENARIOS, Pace
 
 ROUNDS = 5
@@ -40,10 +40,13 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # servers inherit it: thousands of links need as many descriptors
     console = Console(width=None if sys.stdout.isatty() else 150)
-    outcomes = []
-    for scenario in SCENARIOS:
-        if not asked.names or scenario.name in asked.names:
-            outcomes.append(measure(scenario, rounds, pace, partial(table.show_progress, console)))
+    if len(set(cores())) == 1:
+        console.print("there is one core only: the load side takes turns with the server, and latencies say little")
+    wanted = [scenario for scenario in SCENARIOS if not asked.names or scenario.name in asked.names]
+    outcomes: list[Outcome] = []
+    with table.Shown(console, sum(len(runs_of(scenario, rounds)) for scenario in wanted)) as shown:
+        for scenario in wanted:
+            outcomes.append(measure(scenario, rounds, pace, shown.run_begins))
             table.show(console, outcomes[-1])
     ratios = results.ratios(outcomes)
     table.show_end(console, outcomes, worse(ratios, results.load_baseline()))

@@ -108,6 +108,16 @@ def measure_memory(server: Server, load: Load) -> Figures:
     return {"link_kib": held / load.clients / 1024, "opened_per_s": load.clients / took_s}
 
 
+@contextmanager
+def beside(server: Server, load: Load, seconds: float) -> Generator[None]:
+    """This load goes on beside another one that is measured, for at most so long."""
+    with _running(server, load, seconds, 0) as process:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        yield
+
+
 def visit(server: Server, load: Load) -> None:
     """Open every link and hang up: afterwards the server knows who came."""
     with _running(server, load, 0, 0):

@@ -51,6 +51,11 @@ PHONE_HEARTBEAT: Mapping[str, Any] = {
     },
 }
 PHONE_HEARTBEAT_BYTES = 600
+SMS_MESSAGE: Mapping[str, Any] = {
+    "type": "sms_message",
+    "timestamp": 1_704_067_200_000,
+    "data": {"phone_number": "+905551234567", "message": "hello", "direction": "received"},
+}
 
 
 def padded(heartbeat: Mapping[str, Any], length: int) -> bytes:
@@ -61,9 +66,9 @@ def padded(heartbeat: Mapping[str, Any], length: int) -> bytes:
     return write_json({**heartbeat, "data": {**heartbeat["data"], "note": "x" * missing}})
 
 
-def asking(heartbeat: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The heartbeat with a `request_id`: a phone's JSON is answered only where it asks."""
-    return {**heartbeat, "request_id": "00010203-0405-0607-0809-0a0b0c0d0e0f"}
+def asking(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The report with a `request_id`: a phone's JSON is answered only where it asks."""
+    return {**report, "request_id": "00010203-0405-0607-0809-0a0b0c0d0e0f"}
 
 
 def greeting_bytes() -> int:

@@ -8,7 +8,7 @@ from bench.build import Unmeasured
 from bench.load import Figures
 from bench.scenarios import Case, Pace, Scenario
 
-Told = Callable[[Scenario, int, int, Case], None]
+Told = Callable[[Scenario, int, Case], None]
 
 
 @dataclass
@@ -27,27 +27,26 @@ class Outcome:
         return judge(self.scenario.bars, self.runs)
 
 
-def rounds_of(scenario: Scenario, rounds: int) -> int:
-    """How often its cases are measured, where `rounds` are asked for."""
-    return min(rounds, scenario.rounds_max)
+def runs_of(scenario: Scenario, rounds: int) -> list[tuple[int, Case]]:
+    """What is run, in its order: every case in turn, then again, where `rounds` are asked for."""
+    count = min(rounds, scenario.rounds_max)
+    return [(number, case) for number in range(1, count + 1) for case in scenario.cases if number <= case.rounds_max]
 
 
 def measure(scenario: Scenario, rounds: int, pace: Pace, tell: Told) -> Outcome:
     """Measure one scenario; `tell` is called before each run. A case that cannot be measured is tried once and left out."""
     outcome = Outcome(scenario)
-    count = rounds_of(scenario, rounds)
     if scenario.seconds is not None:
         pace = Pace(max(pace.seconds, scenario.seconds), pace.warm_up_s)
-    for number in range(count):
-        for case in scenario.cases:
-            if case.name in outcome.unmeasured:
-                continue
-            tell(scenario, number + 1, count, case)
-            try:
-                outcome.runs.setdefault(case.name, []).append(case.measure(pace))
-            except Unmeasured as why:
-                outcome.unmeasured[case.name] = str(why)
-                outcome.runs.pop(case.name, None)
+    for number, case in runs_of(scenario, rounds):
+        tell(scenario, number, case)
+        if case.name in outcome.unmeasured:
+            continue
+        try:
+            outcome.runs.setdefault(case.name, []).append(case.measure(pace))
+        except Unmeasured as why:
+            outcome.unmeasured[case.name] = str(why)
+            outcome.runs.pop(case.name, None)
     return outcome
 
 

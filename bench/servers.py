@@ -92,6 +92,13 @@ def gateway(clients: int = 0, tls: bool = False) -> Generator[Server]:
 
 
 @contextmanager
+def wire_echo() -> Generator[Server]:
+    """The gateway's handshake, parser, outbox and lane with nothing behind them: what is left is what the messages cost."""
+    with _peer([sys.executable, "-m", "signal_gateway.testing.echo", "--port", "0"], {"PYTHONPATH": str(ROOT)}) as server:
+        yield server
+
+
+@contextmanager
 def epoll_echo() -> Generator[Server]:
     """The floor: a minimal echo in C."""
     with _peer([str(build.epoll_echo())]) as server:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -38,9 +40,31 @@ DISTURBED_CORES = 0.1
 """From so much work of others on, latencies say little."""
 
 
-def show_progress(console: Console, scenario: Scenario, number: int, count: int, case: Case) -> None:
-    """One line before each run."""
-    console.print(f"{scenario.name}  round {number} of {count}  {case.name}", highlight=False, style="dim")
+class Shown:
+    """Progress over all runs: a line that changes on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("", total=runs)
+        self._begun = 0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def run_begins(self, scenario: Scenario, number: int, case: Case) -> None:
+        """This run is next."""
+        text = f"{scenario.name}, round {number}: {case.name}"
+        self._progress.update(self._task, description=text, completed=self._begun)
+        self._begun += 1
+        if not self._console.is_terminal:
+            self._console.print(text, highlight=False)
 
 
 def show(console: Console, outcome: Outcome) -> None:

@@ -23,11 +23,11 @@ static const struct option known[] = {
     {"idle", 1, 0, 'i'},      {"deaf", 1, 0, 'd'},    {"in-flight", 1, 0, 'f'}, {"greetings", 1, 0, 'g'}, {"concurrent", 1, 0, 'c'},
     {"sources", 1, 0, 's'},   {"numbers", 1, 0, 'n'}, {"storm", 0, 0, 'S'},   {"tls", 0, 0, 'T'},      {"seconds", 1, 0, 't'},
     {"warm-up", 1, 0, 'w'},   {"first", 1, 0, 'F'},   {"binary", 1, 0, 'b'},  {"text", 1, 0, 'x'},     {"expect", 1, 0, 'e'},
-    {"server", 1, 0, 'V'},    {0, 0, 0, 0}};
+    {"server", 1, 0, 'V'},    {"help", 0, 0, '?'},   {0, 0, 0, 0}};
 
 static void refuse(const char *why, const char *what)
 {
-    fprintf(stderr, "load: %s%s\n\n%s", why, what, usage);
+    fprintf(stderr, "load: %s%s; load --help tells more\n", why, what);
     exit(2);
 }
 
@@ -89,7 +89,7 @@ static void read_option(int letter)
     case 'x': add_question(optarg, 1); break;
     case 'e': read_expected(optarg); break;
     case 'V': asked.server = atoi(optarg); break;
-    default: refuse("that is no option", "");
+    default: fputs(usage, stderr); exit(2);
     }
 }
 

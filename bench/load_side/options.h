@@ -22,7 +22,7 @@ struct options {
     int header_count;
     int links;      /* that ask and read */
     int idle;       /* that are open, and say nothing */
-    int deaf;       /* that ask as often as the others and never read */
+    int deaf;       /* that ask twice as often as the others and never read */
     int in_flight;  /* questions of a link that wait for their answer at a time */
     int greetings;  /* messages that come before a link is ready */
     int concurrent; /* connections that are being made at a time */

@@ -129,14 +129,23 @@ static ssize_t answer_head(struct connection *c)
                     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
 }
 
+/* Hears what is in `in`. Behind the head of the upgrade there may be frames of an eager client already. */
+static int hear(struct connection *c)
+{
+    int was_open = c->is_open;
+    ssize_t answered = was_open ? answer_frames(c) : answer_head(c);
+    if (answered < 0 || (answered > 0 && flush(c, (size_t)answered) < 0))
+        return -1;
+    return !was_open && c->is_open && c->got && !c->unsent ? hear(c) : 0;
+}
+
 static int readable(struct connection *c)
 {
     ssize_t size = recv(c->fd, c->in + c->got, BUFFER_BYTES - c->got, 0);
     if (size <= 0)
         return size < 0 && errno == EAGAIN ? 0 : -1;
     c->got += (size_t)size;
-    ssize_t answered = c->is_open ? answer_frames(c) : answer_head(c);
-    return answered < 0 ? -1 : answered > 0 ? flush(c, (size_t)answered) : 0;
+    return hear(c);
 }
 
 static void accept_all(int listener)
