@@ -71,9 +71,11 @@ class FrameParser:
         "_paused",
         "_rest",
         "_size_limit",
+        "_small_bytes_max",
         "_stopped",
         "fragments_max",
         "frames",
+        "is_paused",
         "message_bytes_max",
         "messages_ended",
     )
@@ -83,6 +85,9 @@ class FrameParser:
         self.fragments_max = fragments_max
         self.message_bytes_max = 0
         self._size_limit = ""
+        self._small_bytes_max = 0
+        self.is_paused = False
+        """Whether bytes are kept, not read: a handler waits, or the library has a message to be heard first."""
         self.messages_ended = 0
         """Counts whole messages, ours and the library's: a message that stays incomplete for too long is one that this does not count."""
         self.frames = 0
@@ -97,11 +102,6 @@ class FrameParser:
         self._awaits_library = False  # a message was passed on whole; what stands behind it must be heard after it
         self._paused = False
         self._stopped = False
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether bytes are kept, not read: a handler waits, or the library has a message to be heard first."""
-        return self._paused or self._awaits_library
 
     @property
     def awaits_library(self) -> bool:
@@ -123,45 +123,55 @@ class FrameParser:
         """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
         self.message_bytes_max = bytes_max
         self._size_limit = setting
+        self._small_bytes_max = min(_SMALL_BYTES_MAX, bytes_max)
 
     def resume(self) -> None:
         """Go on after a pause, with the bytes that were left."""
         self._paused = False
-        if not self._awaits_library:
-            self.feed(b"")
+        self._go_on()
 
     def library_gave_message(self) -> None:
         """The message that was passed on has been heard: go on behind it."""
         self._awaits_library = False
-        if not self._paused:
-            self.feed(b"")
+        self._go_on()
 
     def feed(self, data: bytes) -> None:
         """Read what came. While paused it is kept, so the caller stops reading the socket."""
         buffer = self._rest + data if self._rest else data
-        at, end = 0, len(buffer)
-        while at < end and not (self._paused or self._awaits_library or self._stopped):
+        end = len(buffer)
+        is_plain = not (self.is_paused or self._passing or self._in_fragments or self._library_only or self._stopped)
+        at = self._small(buffer, 0, end) if is_plain else 0
+        if at < end:
+            at = self._feed_other(buffer, at, end)
+        self._rest = buffer[at:] if at < end and not self._stopped else b""
+
+    def _go_on(self) -> None:
+        self.is_paused = self._paused or self._awaits_library
+        if not self.is_paused:
+            self.feed(b"")
+
+    def _feed_other(self, buffer: bytes, at: int, end: int) -> int:
+        """Read what begins with no small message, as far as it is whole. Returns where it ends."""
+        while at < end and not (self.is_paused or self._stopped):
             if self._library_only:
                 self._hearer.pass_on(buffer[at:])
                 at = end
             elif self._passing:
                 at = self._pass(buffer, at, end)
             else:
-                if not self._in_fragments and (at := self._small(buffer, at, end)) == end:
-                    break
-                if self._paused or self._stopped:
-                    break
                 begun_at = at
                 at = self._frame(buffer, at, end)
                 if at == begun_at and not (self._passing or self._library_only):
                     break  # not whole yet
                 self.frames += 1
-        self._rest = b"" if self._stopped or at >= end else buffer[at:]
+                if not (self._passing or self._in_fragments or self.is_paused or self._stopped):
+                    at = self._small(buffer, at, end)
+        return at
 
     def _small(self, buffer: bytes, at: int, end: int) -> int:
         """Hear the whole small messages that stand at `at` one behind the other: what nearly all are. Returns where they end."""
         heard = 0
-        hear, bytes_max = self._hearer.hear_data, min(_SMALL_BYTES_MAX, self.message_bytes_max)
+        hear, bytes_max = self._hearer.hear_data, self._small_bytes_max
         try:
             while end - at >= _SMALL_HEAD_BYTES:
                 first, length = buffer[at], buffer[at + 1] - _MASKED
@@ -175,7 +185,7 @@ class FrameParser:
                 at = stop
                 heard += 1
                 if not hear(first == TEXT, payload):
-                    self._paused = True
+                    self._paused = self.is_paused = True
                     break
                 if self._stopped:
                     break
@@ -212,7 +222,7 @@ class FrameParser:
                 if first == BINARY or is_utf8(payload):
                     self.messages_ended += 1
                     if not self._hearer.hear_data(first == TEXT, payload):
-                        self._paused = True
+                        self._paused = self.is_paused = True
                     return stop
             elif first in (PING, PONG) and length <= _CONTROL_BYTES_MAX:
                 if stop > end:
@@ -255,7 +265,7 @@ class FrameParser:
         self._passing -= stop - at
         if not self._passing and self._passing_ends_message:
             self._passing_ends_message = False
-            self._awaits_library = True
+            self._awaits_library = self.is_paused = True
             self.messages_ended += 1
         self._hearer.pass_on(buffer[at:stop])
         return stop

@@ -149,8 +149,18 @@ class Outbox:
     def flush(self) -> None:
         """See Flushable: the turn has ended."""
         self._is_marked = False
-        if self._batch:
+        batch = self._batch
+        if not batch:
+            return
+        if self._fd < 0 or self._blocked or self._chunks or self._tls is not None:
             self._write_batch()
+            return
+        data = batch[0] if len(batch) == 1 else b"".join(batch)
+        batch.clear()
+        self.sent_at = self._turn.now
+        self._write(data)
+        if self._bytes:
+            self._check_bounds()
 
     async def drain(self) -> None:
         """Wait until the peer's side of the socket has taken everything, or the link has ended."""
@@ -193,6 +203,15 @@ class Outbox:
             self._need_writer()
         elif not self._blocked:
             self._write(self._sealed())
+        self._check_bounds()
+
+    def _count(self, sent: int) -> None:
+        if self._turn.is_on:
+            self._turn.socket_bytes_out += sent
+        else:
+            self._bytes_out.values[_OUT] += sent
+
+    def _check_bounds(self) -> None:
         if len(self._chunks) + bool(self._unsent) > self._settings.messages_max:
             self._over("outbox.messages_max")
         elif self._bytes > self._bytes_max:
@@ -222,7 +241,7 @@ class Outbox:
         except OSError:  # the reading side sees the same, and tells it
             self.end()
             return
-        self._bytes_out.values[_OUT] += sent
+        self._count(sent)
         if sent < len(data):
             self._unsent = data[sent:]
             self._bytes = len(self._unsent)
@@ -231,7 +250,8 @@ class Outbox:
         else:
             self._unsent = b""
             self._bytes = 0
-            self._tell_if_drained()
+            if self._drained is not None:
+                self._tell_if_drained()
 
     async def _write_on(self) -> None:
         """Write what could not be written at once, until nothing waits."""
@@ -262,7 +282,7 @@ class Outbox:
             await self._raw.send_all(data)
         finally:
             self._in_flight = 0
-        self._bytes_out.add("out", by=len(data))
+        self._count(len(data))
         for _ in range(min(written, len(self._chunks))):
             self._bytes -= len(self._chunks.popleft())
         self._tell_if_drained()

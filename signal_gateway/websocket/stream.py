@@ -25,7 +25,6 @@ LIBRARY_BYTES_MAX = 262_144
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
 CLOSE_BYTE = bytes((CLOSE,))
-_IN = ("in",)
 
 
 class LinkStream(trio.abc.Stream):
@@ -53,7 +52,6 @@ class LinkStream(trio.abc.Stream):
         self._rest = request.rest
         self._frames = TokenBucket(frames, trio.current_time())
         self._limits = metrics.limits
-        self._bytes_in = metrics.socket_bytes
         self._refusals = metrics.refusals
         self._turn = turn
         self._spawn = spawn
@@ -220,7 +218,7 @@ class LinkStream(trio.abc.Stream):
     def _hear(self, data: bytes, now: float) -> None:
         """What the socket gave, in a turn that began at `now`."""
         self.heard_at = now
-        self._bytes_in.values[_IN] += len(data)
+        self._turn.socket_bytes_in += len(data)
         tls = self._tls
         if tls is None:
             self._feed(data)

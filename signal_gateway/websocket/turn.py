@@ -25,7 +25,21 @@ class Flushable(Protocol):
 class Turn:
     """The present turn of a gateway; everything in it happens in one task, between two checkpoints."""
 
-    __slots__ = ("_ask_room", "_bytes", "_marked", "_messages", "beats", "bytes_in", "bytes_out", "has_room", "is_on", "now")
+    __slots__ = (
+        "_ask_room",
+        "_bytes",
+        "_marked",
+        "_messages",
+        "_socket_bytes",
+        "beats",
+        "bytes_in",
+        "bytes_out",
+        "has_room",
+        "is_on",
+        "now",
+        "socket_bytes_in",
+        "socket_bytes_out",
+    )
 
     def __init__(self, ask_room: Callable[[], bool], metrics: Metrics) -> None:
         self.is_on = False
@@ -40,9 +54,14 @@ class Turn:
         """Bytes of messages heard in this turn."""
         self.bytes_out = 0
         """Bytes of messages said in this turn."""
+        self.socket_bytes_in = 0
+        """Bytes read from sockets in this turn."""
+        self.socket_bytes_out = 0
+        """Bytes written to sockets in this turn."""
         self._ask_room = ask_room
         self._messages = metrics.messages
         self._bytes = metrics.bytes
+        self._socket_bytes = metrics.socket_bytes
         self._marked: list[Flushable] = []
 
     def begin(self, now: float) -> None:
@@ -72,4 +91,6 @@ class Turn:
             self.beats = 0
         self._bytes.values[_IN] += self.bytes_in
         self._bytes.values[_OUT] += self.bytes_out
-        self.bytes_in = self.bytes_out = 0
+        self._socket_bytes.values[_IN] += self.socket_bytes_in
+        self._socket_bytes.values[_OUT] += self.socket_bytes_out
+        self.bytes_in = self.bytes_out = self.socket_bytes_in = self.socket_bytes_out = 0
