@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 IPV6_NETWORK_BITS = 64
@@ -53,6 +54,7 @@ class FailedAttempts:
             self.forgotten += 1
 
 
+@lru_cache(maxsize=4096)
 def counted_address(address: str) -> str:
     """The address under which failures are counted. An IPv6 host commands its whole /64, so that is counted as one."""
     try:

@@ -115,7 +115,7 @@ class Authentication:
         device_id = description.device_id
         self._attempts.check(device_id, address)
         digest, key_id = self._credentials.digest(key), stored_key_id(key)
-        login = await self._database.read(lambda connection: devices.find_phone(connection, device_id, key_id))
+        login = await self._database.look_up(lambda connection: devices.find_phone(connection, device_id, key_id))
         self._attempts.check(device_id, address)  # others may have failed meanwhile: no guess counts beyond the limit
 
         credential = self._credentials.enrolment_key(digest)
@@ -143,7 +143,7 @@ class Authentication:
         """
         self._attempts.check(client_id, address)
         digest, key_id = self._credentials.digest(token), stored_key_id(token)
-        login = await self._database.read(lambda connection: devices.find_client(connection, client_id, key_id))
+        login = await self._database.look_up(lambda connection: devices.find_client(connection, client_id, key_id))
         self._attempts.check(client_id, address)
 
         credential_id = known_token(self._credentials, login, client_id, digest, self._wall_ms())
@@ -240,6 +240,8 @@ def _bars_phone(credential: Credential, login: PhoneLogin, device_id: str, now_m
 
 
 def _same_description(record: DeviceRecord, known: DeviceRecord) -> bool:
+    if record == known:
+        return True
     return replace(record, info=None) == replace(known, info=None) and _read(record.info) == _read(known.info)
 
 

@@ -118,7 +118,7 @@ class Registration:
 
     async def _login(self, client_id: str, token: str) -> ClientLogin:
         key_id = stored_key_id(token)
-        return await self._database.read(lambda connection: devices.find_client(connection, client_id, key_id))
+        return await self._database.look_up(lambda connection: devices.find_client(connection, client_id, key_id))
 
     def _claim(self, login: ClientLogin, client_id: str, digest: bytes) -> _Claim | None:
         """By what right a token of this digest registers this client; None when it has none. The same work for every token."""

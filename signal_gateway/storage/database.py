@@ -20,6 +20,7 @@ from signal_gateway.storage.engine import Engines, database_url, make_engines
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, StorageUnusable, refusal_of
 from signal_gateway.storage.inline import InlineDatabase
 from signal_gateway.storage.island import Island
+from signal_gateway.storage.look_ups import LookUps
 from signal_gateway.storage.settings import StorageSettings
 
 __all__ = ["Database", "InlineDatabase", "IslandDatabase", "open_database"]
@@ -50,6 +51,10 @@ class Database(Protocol):
         """The result of `work`, which sees one moment of the database and cannot write. `timeout_s`: not `job_timeout_s` this once."""
         ...
 
+    async def look_up(self, work: Work[T]) -> T:
+        """The result of `work`, a read of a row or few. Those that are asked for together share one trip, so none may take long."""
+        ...
+
     async def write(self, work: Work[T], *, timeout_s: float | None = None) -> T:
         """The result of `work` in one transaction, which is committed when this returns and undone when it raises.
 
@@ -75,6 +80,7 @@ class IslandDatabase:
         self._timeout_s = settings.job_timeout_s
         self._flush_s = settings.flush_s
         self._island = Island("database")
+        self._look_ups = LookUps(self._island, lambda work: self._read(work, self._timeout_s))
         self._broken: StorageBroken | None = None
         self._when_broken: list[Callable[[StorageBroken], None]] = []
 
@@ -86,6 +92,10 @@ class IslandDatabase:
     async def read(self, work: Work[T], *, timeout_s: float | None = None) -> T:
         """See Database.read."""
         return await self._island.run(lambda: self._read(work, timeout_s or self._timeout_s))
+
+    async def look_up(self, work: Work[T]) -> T:
+        """See Database.look_up."""
+        return await self._look_ups.run(work)
 
     async def write(self, work: Work[T], *, timeout_s: float | None = None) -> T:
         """See Database.write."""

@@ -46,6 +46,10 @@ class InlineDatabase:
         """See Database.read."""
         return await self._inline(lambda: self._read(work))
 
+    async def look_up(self, work: Callable[[Connection], T]) -> T:
+        """See Database.look_up."""
+        return await self.read(work)
+
     async def write(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
         """See Database.write."""
         return await self._inline(lambda: self._write(work))

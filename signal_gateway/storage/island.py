@@ -34,7 +34,6 @@ class Island:
         waiting = [trio.lowlevel.current_task()]
 
         def answered(result: outcome.Outcome[T]) -> None:
-            self.jobs_outstanding -= 1
             if waiting:
                 trio.lowlevel.reschedule(waiting.pop(), result)
 
@@ -42,9 +41,18 @@ class Island:
             waiting.clear()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self.jobs_outstanding += 1
-        self._loop.call_soon_threadsafe(self._start, job, answered, context=Context())
+        self.start(job, answered)
         return await trio.lowlevel.wait_task_rescheduled(abandon)
+
+    def start(self, job: Job[T], answered: Callable[[outcome.Outcome[T]], None]) -> None:
+        """Run `job()` on the island, and call `answered` in the Trio thread when it has ended."""
+
+        def counted(result: outcome.Outcome[T]) -> None:
+            self.jobs_outstanding -= 1
+            answered(result)
+
+        self.jobs_outstanding += 1
+        self._loop.call_soon_threadsafe(self._start, job, counted, context=Context())
 
     async def close(self, last: Job[None], patience_s: float) -> None:
         """Let running jobs end, run `last`, end the thread; each is given up after `patience_s`. Shielded, so at most 3 of these."""

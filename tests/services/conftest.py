@@ -46,6 +46,10 @@ class CountedDatabase:
         self.reads += 1
         return await self.database.read(work)
 
+    async def look_up(self, work: Callable[[Any], Any]) -> Any:
+        self.reads += 1
+        return await self.database.look_up(work)
+
     async def write(self, work: Callable[[Any], Any]) -> Any:
         self.writes += 1
         return await self.database.write(work)
