@@ -14,6 +14,7 @@ import trio
 from bench.load import Figures
 from bench.processes import Disturbance
 from bench.storage import report_row, running
+from signal_gateway.observe.logs import LoggingSettings, logging_running
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import open_database
@@ -81,12 +82,13 @@ async def _burn() -> None:
 
 @asynccontextmanager
 async def _writer(folder: Path) -> AsyncGenerator[BatchWriter]:
-    """SQLite in a file, every commit on the disk."""
+    """SQLite in a file, every commit on the disk. Logs go to their thread and file, as in the gateway."""
     settings, metrics = StorageSettings(durability="power"), Metrics()
-    async with open_database(settings, folder, metrics) as database:
-        await migrate(database)
-        async with running(database, settings, metrics) as writer:
-            yield writer
+    with logging_running(LoggingSettings(console_output=False), folder, metrics):
+        async with open_database(settings, folder, metrics) as database:
+            await migrate(database)
+            async with running(database, settings, metrics) as writer:
+                yield writer
 
 
 CASES = {SLICES: partial(batches, TASKS), IDLE: partial(batches, 0)}

@@ -135,6 +135,6 @@ def _measured(verdict: Verdict) -> str:
     if bar.times is not None:
         text, spread = f"{verdict.value:.2f} x", f"{min(verdict.values):.2f}-{max(verdict.values):.2f}"
     else:
-        sign = "+ " if bar.plus is not None else ""
-        text, spread = f"{sign}{verdict.value:.1f} {UNITS[bar.figure]}", f"{min(verdict.values):.1f}-{max(verdict.values):.1f}"
+        sign = "+" if bar.plus is not None else ""
+        text, spread = f"{verdict.value:{sign}.1f} {UNITS[bar.figure]}", f"{min(verdict.values):.1f}-{max(verdict.values):.1f}"
     return f"{text} ({spread})" if len(verdict.values) > 1 else text

@@ -18,7 +18,7 @@ from bench.table import show, show_end
 @pytest.fixture
 def outcome() -> Outcome:
     cases = [Case(name, lambda _: {}) for name in ("ours", "theirs", "gone")]
-    bars = [Bar("ours", against="theirs", times=2), Bar("ours", against="theirs", plus=1), Bar("ours", against="gone", times=2)]
+    bars = [Bar("ours", against="theirs", times=2), Bar("theirs", against="ours", plus=-3), Bar("ours", against="gone", times=2)]
     runs = {"ours": [{"cpu_us": 3.0, "load_is_bottleneck": 1.0}, {"cpu_us": 5.0}], "theirs": [{"cpu_us": 2.0}, {"cpu_us": 2.0}]}
     return Outcome(Scenario("made-up", "made up", cases, bars), runs, {"gone": "it is not installed"})
 
@@ -53,7 +53,7 @@ def test_a_run_is_kept_with_every_round_the_medians_and_the_bars(outcome: Outcom
     assert scenario["cases"]["ours"]["median"] == {"cpu_us": 4.0}
     assert [run["cpu_us"] for run in scenario["cases"]["ours"]["runs"]] == [3.0, 5.0]
     assert scenario["unmeasured"] == {"gone": "it is not installed"}
-    assert [(bar["value"], bar["reached"]) for bar in scenario["bars"]] == [(2.0, True), (2.0, False), (None, False)]
+    assert [(bar["value"], bar["reached"]) for bar in scenario["bars"]] == [(2.0, True), (-2.0, False), (None, False)]
 
 
 def test_the_table_shows_figures_bars_and_what_is_missing(outcome: Outcome):
@@ -62,7 +62,7 @@ def test_the_table_shows_figures_bars_and_what_is_missing(outcome: Outcome):
     show_end(console, [outcome], {"made-up: cpu_us": (1.0, 2.0)})
     shown = console.export_text()
     assert "2.00 x (1.50-2.50)" in shown
-    assert "+ 2.0 µs CPU" in shown
+    assert "│ -2.0 µs CPU (" in shown
     assert shown.count("MISSED") == 4
     assert shown.count("not measured") == 3
     assert "gone was not measured: it is not installed" in shown
