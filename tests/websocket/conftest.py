@@ -22,5 +22,5 @@ def config() -> Config:
 @pytest.fixture(params=["a task per link, over memory", "the lane, over sockets"])
 async def world(config: Config, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Every test of the door runs with either pump."""
-    async with open_world(config, over_sockets="sockets" in request.param) as world:
+    async with open_world(config, transport="sockets" if "sockets" in request.param else "memory") as world:
         yield world

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from protocol.phone_reports import PhoneReport
 from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
-from signal_gateway.testing.world import open_world
+from signal_gateway.testing.world import Transport, open_world
 from signal_gateway.websocket.link import Ears, Link
 from tests.websocket.client_frames import client_frame, ping
 from tests.websocket.conftest import DEMO_AUTH
@@ -40,7 +40,7 @@ def frames_of(number: int, said: Said) -> bytes:
     return frames[0] + (ping(b"%d" % number) if has_ping else b"") + b"".join(frames[1:])
 
 
-async def converse(said: list[Said], cuts: list[int], over_sockets: bool) -> list[int]:
+async def converse(said: list[Said], cuts: list[int], transport: Transport) -> list[int]:
     """Say all that, cut into writes at these places; the numbers in the order in which they were heard."""
     heard: list[int] = []
 
@@ -54,7 +54,7 @@ async def converse(said: list[Said], cuts: list[int], over_sockets: bool) -> lis
         heard.append(message.raw["number"])
         return None
 
-    async with open_world(CONFIG, over_sockets=over_sockets) as world:
+    async with open_world(CONFIG, transport=transport) as world:
         raw = RawLink(world.connect())
         await raw.open(PHONE_HEAD)
         assert (await raw.said())["type"] == "connection_established"
@@ -73,9 +73,9 @@ async def converse(said: list[Said], cuts: list[int], over_sockets: bool) -> lis
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("over_sockets", [False, True], ids=["a task per link, over memory", "the lane, over sockets"])
+@pytest.mark.parametrize("transport", ["memory", "sockets"], ids=["a task per link, over memory", "the lane, over sockets"])
 @given(said=st.lists(SAID, min_size=1, max_size=6), cuts=st.lists(st.integers(0, 1_000_000), max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_what_was_said_is_heard_in_order_once(over_sockets: bool, said: list[Said], cuts: list[int]):
-    heard = trio.run(converse, said, cuts, over_sockets, clock=MockClock(autojump_threshold=0))
+def test_what_was_said_is_heard_in_order_once(transport: Transport, said: list[Said], cuts: list[int]):
+    heard = trio.run(converse, said, cuts, transport, clock=MockClock(autojump_threshold=0))
     assert heard == list(range(len(said)))
