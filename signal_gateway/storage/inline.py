@@ -48,17 +48,16 @@ class InlineDatabase:
         self.commits = 0 if image is None else image.commits
         """Transactions that reached their commit, whether it held or not."""
         self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None}, **ENGINE_OPTIONS)
-        event.listen(self.engine, "begin", _begin)
         set_pragmas(self.engine, {"foreign_keys": "ON"})
+        self._connection = self.engine.connect()
+        self._driver = _driver_of(self._connection)
+        self._writes = _Writes(self.engine, self._driver)
         self._broken: StorageBroken | None = None
         self._when_broken: list[Callable[[StorageBroken], None]] = []
         self._committed: set[str] = set()
         self._commit_listeners: list[CommitListener] = []
-        self._notes_writes = False
-        self._writes: list[tuple[str, Any]] = []  # of the transaction that is under way
         if image is not None:
-            with self.engine.connect() as connection:
-                _driver_of(connection).deserialize(image.pages)
+            self._driver.deserialize(image.pages)
         elif schema:
             metadata.create_all(self.engine)
 
@@ -81,8 +80,7 @@ class InlineDatabase:
 
     def image(self) -> Image:
         """What a crash in this moment would leave."""
-        with self.engine.connect() as connection:
-            return Image(_driver_of(connection).serialize(), self.commits)
+        return Image(self._driver.serialize(), self.commits)
 
     def tell_commits(self, listener: CommitListener) -> Callable[[], None]:
         """Call `listener` after each commit that held, with its number and the statements that wrote, each with its parameters.
@@ -90,13 +88,18 @@ class InlineDatabase:
         Returns the function that ends it.
         """
         self._commit_listeners.append(listener)
-        if not self._notes_writes:
-            self._notes_writes = True
-            _note_writes(self.engine, self._writes)
+        self._writes.note()
         return lambda: self._commit_listeners.remove(listener)
+
+    def rows(self, table: str) -> list[tuple[tuple[str, Any], ...]]:
+        """Every row of a table, oldest first: its columns, each with its value as SQLite has it."""
+        cursor = self._driver.execute(f"SELECT * FROM {metadata.tables[table].name} ORDER BY rowid")  # noqa: S608 - a name of ours
+        names = [column[0] for column in cursor.description]
+        return [tuple(zip(names, row, strict=True)) for row in cursor]
 
     def close(self) -> None:
         """Forget every row."""
+        self._connection.close()
         self.engine.dispose()
 
     async def _inline(self, job: Callable[[], T]) -> T:
@@ -114,22 +117,21 @@ class InlineDatabase:
         return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with self.engine.connect() as connection:
-            connection.begin()  # before it may not write: BEGIN IMMEDIATE counts as writing
-            driver = _driver_of(connection)
-            driver.execute("PRAGMA query_only=ON")
-            try:
-                return work(connection)
-            finally:
-                driver.execute("PRAGMA query_only=OFF")
+        transaction = self._connection.begin()  # before it may not write: BEGIN IMMEDIATE counts as writing
+        self._driver.execute("PRAGMA query_only=ON")
+        try:
+            return work(self._connection)
+        finally:
+            self._driver.execute("PRAGMA query_only=OFF")
+            transaction.rollback()
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._broken is not None:
             raise self._broken
-        self._writes.clear()
+        self._writes.made.clear()
         try:
-            with self.engine.connect() as connection, connection.begin():
-                result = work(connection)
+            with self._connection.begin():
+                result = work(self._connection)
                 self.commits += 1
                 number = self.commits
                 self.before_commit(number)
@@ -138,7 +140,7 @@ class InlineDatabase:
             raise
         self._committed.add(str(number))
         for listener in list(self._commit_listeners):
-            listener(number, tuple(self._writes))
+            listener(number, tuple(self._writes.made))
         try:
             self.after_commit(number)
         except OutcomeUnknown as unknown:
@@ -153,29 +155,52 @@ class InlineDatabase:
                 listener(refusal)
 
 
-def _begin(connection: Connection) -> None:
-    """See begin_explicitly; a simulated hour has thousands of transactions, and the driver alone says it in a tenth of the time."""
-    _driver_of(connection).execute("BEGIN IMMEDIATE")
-
-
 def _driver_of(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def _note_writes(engine: Engine, writes: list[tuple[str, Any]]) -> None:
-    """Append what each statement of `engine` writes to `writes`; what a savepoint undoes is taken out again."""
-    begun_at: dict[str, int] = {}
+class _Writes:
+    """What the transaction under way has written; what a savepoint undoes is taken out again.
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        word, _, name = statement.rpartition(" ")
-        if word == "SAVEPOINT":
-            begun_at[name] = len(writes)
-        elif word == "ROLLBACK TO SAVEPOINT":
-            del writes[begun_at[name] :]
-        elif statement.startswith(("INSERT", "UPDATE", "DELETE")):
-            writes.append((statement, _plain(parameters)))
+    Transactions and savepoints begin and end by the driver itself, see begin_explicitly: a simulated hour has thousands of them, and by
+    way of SQLAlchemy a SAVEPOINT takes as long as the insert inside it.
+    """
 
-    event.listen(engine, "after_cursor_execute", note)
+    def __init__(self, engine: Engine, driver: Any) -> None:
+        self.made: list[tuple[str, Any]] = []
+        self._engine = engine
+        self._driver = driver
+        self._begun_at: dict[str, int] = {}
+        self._is_noting = False
+        dialect: Any = engine.dialect
+        dialect.do_begin = self._begin
+        dialect.do_savepoint = self._begin_savepoint
+        dialect.do_rollback_to_savepoint = self._undo_savepoint
+        dialect.do_release_savepoint = self._end_savepoint
+
+    def note(self) -> None:
+        """From now on, note what each statement writes."""
+        if not self._is_noting:
+            self._is_noting = True
+            event.listen(self._engine, "after_cursor_execute", self._note)
+
+    def _begin(self, _connection: Any) -> None:
+        self._driver.execute("BEGIN IMMEDIATE")
+
+    def _begin_savepoint(self, _connection: Connection, name: str) -> None:
+        self._begun_at[name] = len(self.made)
+        self._driver.execute(f"SAVEPOINT {name}")
+
+    def _undo_savepoint(self, _connection: Connection, name: str) -> None:
+        del self.made[self._begun_at[name] :]
+        self._driver.execute(f"ROLLBACK TO SAVEPOINT {name}")
+
+    def _end_savepoint(self, _connection: Connection, name: str) -> None:
+        self._driver.execute(f"RELEASE SAVEPOINT {name}")
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            self.made.append((statement, _plain(parameters)))
 
 
 def _plain(parameters: Any) -> Any:
