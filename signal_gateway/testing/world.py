@@ -10,8 +10,8 @@ Under `autojump_clock` an hour passes in no time. Nothing in here uses a thread.
 """
 
 import socket
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import Random
 from typing import Any, Literal
@@ -29,15 +29,16 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.storage.inline import Image
 from signal_gateway.testing.agent import SimulatedAgent
-from signal_gateway.testing.client import Client, NoLink, open_client_over
+from signal_gateway.testing.client import Client, NoLink, Note, open_client_over
 from signal_gateway.testing.determinism import drawn_from
-from signal_gateway.testing.faults import PERFECT, FaultPlan, Network
-from signal_gateway.testing.history import LINK, NETWORK, History, NotingBus
+from signal_gateway.testing.faults import PERFECT, FaultPlan, FaultyStream, Network
+from signal_gateway.testing.history import GATEWAY, LINK, NETWORK, History, NotingBus
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+from signal_gateway.testing.quick_client import open_quick_client
 
 WORLD_BEGINS_MS = 1_767_225_600_000
-"""2026-01-01T00:00:00Z: the wall clock of every world at its beginning."""
+"""2026-01-01T00:00:00Z: the wall clock at the beginning of a history, and of a world that has its own."""
 PEPPER = bytes(range(32))
 NOBODY = "somebody"
 """Who a bare client is in the history."""
@@ -74,13 +75,12 @@ class World:
         self.numbers = FleetNumbers()
         self.has_crashed = False
         self._transport = transport
-        self._begun_at = trio.current_time()
         self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
         self.gateway.credentials.random_bytes = self.random.randbytes
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 of this world's clock."""
-        return WORLD_BEGINS_MS + round((trio.current_time() - self._begun_at) * 1000)
+        return WORLD_BEGINS_MS + round(self.history.now_s() * 1000)
 
     def connect(self) -> trio.abc.Stream:
         """The client's end of a new connection to the door: memory, or a pair of sockets where the world has these."""
@@ -98,31 +98,29 @@ class World:
     ) -> AsyncGenerator[Client, None]:
         """A WebSocket client on a new connection; `who` it is in the history. Raises NoLink when it is refused."""
         stream = self.connect()
-        number = getattr(stream, "number", 0)
-
-        def note(what: str, about: Any = None) -> None:
-            self.history.note(who, what, about, number)
-
-        note("dialled")
-        try:
+        with self._told(stream, who) as note:
             async with open_client_over(stream, resource, headers, note=note) as client:
                 yield client
-        except NoLink as refused:
-            note("refused", refused.status)
-            raise
-        finally:
-            note("ended")
+
+    @asynccontextmanager
+    async def dial_quickly(self, who: str, resource: str, headers: Mapping[str, str]) -> AsyncGenerator[Client, None]:
+        """The same for simulated devices, through a client that costs little and takes its chance from the world's seed."""
+        stream = self.connect()
+        with self._told(stream, who) as note:
+            random = Random(self.random.random())
+            async with open_quick_client(stream, resource, headers, random, note=note) as client:
+                yield client
 
     def phone(self, number: int = 1, api_key: str = "demo-enrolment-key") -> SimulatedPhone:
         """A phone of this world; it dials when it is told to `live`."""
         random = Random(self.random.random())
         profile = invent_phone(number, random)
-        dial = partial(self.dial, who=profile.device_id)
+        dial = partial(self.dial_quickly, profile.device_id)
         return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms)
 
     def agent(self, client_id: str = "test_client_1", token: str = "test_token_1", registers: bool = False) -> SimulatedAgent:  # noqa: S107 - demo
         """An agent of this world."""
-        dial = partial(self.dial, who=client_id)
+        dial = partial(self.dial_quickly, client_id)
         return SimulatedAgent(client_id, token, dial, self.numbers, Random(self.random.random()), registers=registers)
 
     def crash(self) -> Image:
@@ -136,6 +134,23 @@ class World:
         self.network.strike_all("reset")
         self.history.hears_gateway = False
         return image
+
+    @contextmanager
+    def _told(self, stream: trio.abc.Stream, who: str) -> Generator[Note]:
+        """Note the life of one connection."""
+        number = stream.number if isinstance(stream, FaultyStream) else 0
+
+        def note(what: str, about: Any = None) -> None:
+            self.history.note(who, what, about, number)
+
+        note("dialled")
+        try:
+            yield note
+        except NoLink as refused:
+            note("refused", refused.status)
+            raise
+        finally:
+            note("ended")
 
     async def _serve(self, number: int, stream: trio.abc.Stream) -> None:
         LINK.set(number)
@@ -170,6 +185,7 @@ async def open_world(
         taps.callback(kept.tell_commits(told.note_commit))
         taps.enter_context(lines_told_to(told.note_line))
         told.hears_gateway = True
+        told.note(GATEWAY, "begun", kept.commits)
         net = network or Network(faults, Random(f"network of {seed}"), told.note_fault)
         async with trio.open_nursery() as storage:
             async with trio.open_nursery() as links:
@@ -180,6 +196,7 @@ async def open_world(
                     try:
                         yield world
                     finally:
+                        told.note(GATEWAY, "ending")
                         links.cancel_scope.cancel()
             world.writer.close()
         told.note_metrics(world.metrics)
