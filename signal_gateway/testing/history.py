@@ -14,7 +14,7 @@ import trio
 from signal_gateway.bus.local import LocalBus
 from signal_gateway.observe.metrics import Metrics
 
-GATEWAY, LOG, DATABASE, NETWORK = "gateway", "log", "database", "network"
+GATEWAY, LOG, DATABASE, NETWORK, SIMULATION = "gateway", "log", "database", "network", "simulation"
 """Who tells, beside the devices, which tell under their own names."""
 OF_THE_GATEWAY = frozenset({GATEWAY, LOG, DATABASE})
 
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     at: float
     """Seconds of Trio's clock since the history began."""
     who: str
-    """GATEWAY, LOG, DATABASE, NETWORK, or the device."""
+    """GATEWAY, LOG, DATABASE, NETWORK, SIMULATION, or the device."""
     link: int
     """The number of the connection; 0 where it is none's."""
     what: str
@@ -50,11 +50,15 @@ class History:
         self._begun_at = trio.current_time()
         self._quiet = quiet
 
+    def now_s(self) -> float:
+        """Seconds since the history began."""
+        return trio.current_time() - self._begun_at
+
     def note(self, who: str, what: str, about: Any = None, link: int | None = None) -> None:
         """This happened now; `link` is that of the running task where it is not given."""
         if who in OF_THE_GATEWAY and not self.hears_gateway:
             return
-        self.entries.append(Entry(trio.current_time() - self._begun_at, who, LINK.get() if link is None else link, what, about))
+        self.entries.append(Entry(self.now_s(), who, LINK.get() if link is None else link, what, about))
 
     def note_line(self, level: str, fields: Mapping[str, Any]) -> bool:
         """See `lines_told_to`: a log line. An exception is named by its class and its words."""
