@@ -21,4 +21,4 @@ async def test_a_client_has_time_to_answer_our_close(autojump_clock: MockClock, 
         assert await phone.close_code() == 4500
         with trio.move_on_after(world.config.link.close_s / 2) as waited:
             await phone.stream.receive_some()
-        assert waited.cancelled_caught
+    assert waited.cancelled_caught
