@@ -166,6 +166,7 @@ class Simulation:
                 image = world.crash()
             else:
                 await world.gateway.hub.drain(DRAIN_S, CLOSE_S)
+        self._database.before_commit = self._database.after_commit = _nothing  # a gateway that cannot start has no life
         if image is not None:
             self._database.close()
             self._database = InlineDatabase(image=image)
