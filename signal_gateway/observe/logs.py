@@ -102,6 +102,26 @@ def logging_running(
         file.close()
 
 
+@contextmanager
+def lines_told_to(listener: Callable[[str, Fields], bool]) -> Generator[None]:
+    """Tell `listener` each of our lines of info and above, level and fields, before it is rendered: a simulated world keeps its history so.
+
+    A line of warning or worse goes where it went before, too, if `listener` returns True.
+    """
+
+    def tell(_logger: Any, level: str, fields: Fields) -> Fields:
+        if listener(level, fields) and level not in ("debug", "info"):
+            return fields
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[tell, *before["processors"]], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 class _Queue(logging.handlers.QueueHandler):
     """The way of every line into the queue: ours as a structlog logger, those of libraries as a handler of the root logger."""
 

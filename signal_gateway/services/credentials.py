@@ -55,7 +55,8 @@ class Credentials:
         self._bus = bus
         self._pepper = pepper
         self._wall_ms = wall_ms
-        self._random_bytes = random_bytes
+        self.random_bytes = random_bytes
+        """Where new keys come from: the system, or the seed of a simulated world."""
         self._clients = self._configured("auth.api_keys", api_keys, CredentialKind.CLIENT)
         enrolment = self._configured("auth.enrolment_keys", enrolment_keys, CredentialKind.ENROLMENT)
         self._enrolment = {credential.digest: credential for credential in enrolment.values()}
@@ -93,7 +94,7 @@ class Credentials:
         expires_at: int | None = None,
     ) -> tuple[ApiKey, Credential]:
         """A new key that is not kept yet, and what is to be kept of it."""
-        key = new_key(self._random_bytes)
+        key = new_key(self.random_bytes)
         now = self._wall_ms()
         return key, Credential(key.id, kind, self.digest(key.text), label, client_id, device_group, max_devices, now, expires_at)
 

@@ -1,17 +1,25 @@
 """A database in memory that works inline, without a thread: for virtual clocks, over which threads would be jumped (STYLE.md §7)."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import trio
-from sqlalchemy import Connection, StaticPool, create_engine
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 
-from signal_gateway.storage.engine import ENGINE_OPTIONS, begin_explicitly, set_pragmas
+from signal_gateway.storage.engine import ENGINE_OPTIONS, set_pragmas
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, refusal_of
 from signal_gateway.storage.tables import metadata
 
 T = TypeVar("T")
 CommitHook = Callable[[int], None]
+CommitListener = Callable[[int, Sequence[tuple[str, Any]]], None]
+
+
+class Image(NamedTuple):
+    """What a disk would hold: every commit, nothing else."""
+
+    pages: bytes
+    commits: int
 
 
 def _nothing(_number: int) -> None:
@@ -23,23 +31,34 @@ class InlineDatabase:
 
     The hooks fail commits on purpose. They are given the number of the commit, from 1. What `before_commit` raises undoes the
     transaction; what `after_commit` raises comes too late for that, as when a connection is lost while the answer travels. They may be
-    replaced while the database is used.
+    replaced while the database is used. `image` is that of an earlier one, from which this one goes on.
     """
 
     jobs_outstanding = 0
 
-    def __init__(self, before_commit: CommitHook = _nothing, after_commit: CommitHook = _nothing, schema: bool = True) -> None:
+    def __init__(
+        self,
+        before_commit: CommitHook = _nothing,
+        after_commit: CommitHook = _nothing,
+        schema: bool = True,
+        image: Image | None = None,
+    ) -> None:
         self.before_commit = before_commit
         self.after_commit = after_commit
-        self.commits = 0
+        self.commits = 0 if image is None else image.commits
         """Transactions that reached their commit, whether it held or not."""
         self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None}, **ENGINE_OPTIONS)
-        begin_explicitly(self.engine, "BEGIN IMMEDIATE")
         set_pragmas(self.engine, {"foreign_keys": "ON"})
+        self._connection = self.engine.connect()
+        self._driver = _driver_of(self._connection)
+        self._writes = _Writes(self.engine, self._driver)
         self._broken: StorageBroken | None = None
         self._when_broken: list[Callable[[StorageBroken], None]] = []
         self._committed: set[str] = set()
-        if schema:
+        self._commit_listeners: list[CommitListener] = []
+        if image is not None:
+            self._driver.deserialize(image.pages)
+        elif schema:
             metadata.create_all(self.engine)
 
     async def read(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
@@ -63,8 +82,28 @@ class InlineDatabase:
         """See Database.when_broken."""
         self._when_broken.append(listener)
 
+    def image(self) -> Image:
+        """What a crash in this moment would leave."""
+        return Image(self._driver.serialize(), self.commits)
+
+    def tell_commits(self, listener: CommitListener) -> Callable[[], None]:
+        """Call `listener` after each commit that held, with its number and the statements that wrote, each with its parameters.
+
+        Returns the function that ends it.
+        """
+        self._commit_listeners.append(listener)
+        self._writes.note()
+        return lambda: self._commit_listeners.remove(listener)
+
+    def rows(self, table: str) -> list[tuple[tuple[str, Any], ...]]:
+        """Every row of a table, oldest first: its columns, each with its value as SQLite has it."""
+        cursor = self._driver.execute(f"SELECT * FROM {metadata.tables[table].name} ORDER BY rowid")  # noqa: S608 - a name of ours
+        names = [column[0] for column in cursor.description]
+        return [tuple(zip(names, row, strict=True)) for row in cursor]
+
     def close(self) -> None:
         """Forget every row."""
+        self._connection.close()
         self.engine.dispose()
 
     async def _inline(self, job: Callable[[], T]) -> T:
@@ -82,21 +121,21 @@ class InlineDatabase:
         return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with self.engine.connect() as connection:
-            connection.begin()  # before it may not write: BEGIN IMMEDIATE counts as writing
-            driver: Any = connection.connection.driver_connection
-            driver.execute("PRAGMA query_only=ON")
-            try:
-                return work(connection)
-            finally:
-                driver.execute("PRAGMA query_only=OFF")
+        transaction = self._connection.begin()  # before it may not write: BEGIN IMMEDIATE counts as writing
+        self._driver.execute("PRAGMA query_only=ON")
+        try:
+            return work(self._connection)
+        finally:
+            self._driver.execute("PRAGMA query_only=OFF")
+            transaction.rollback()
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._broken is not None:
             raise self._broken
+        self._writes.made.clear()
         try:
-            with self.engine.connect() as connection, connection.begin():
-                result = work(connection)
+            with self._connection.begin():
+                result = work(self._connection)
                 self.commits += 1
                 number = self.commits
                 self.before_commit(number)
@@ -104,6 +143,8 @@ class InlineDatabase:
             self._note_broken(error)
             raise
         self._committed.add(str(number))
+        for listener in list(self._commit_listeners):
+            listener(number, tuple(self._writes.made))
         try:
             self.after_commit(number)
         except OutcomeUnknown as unknown:
@@ -116,3 +157,58 @@ class InlineDatabase:
             self._broken = refusal
             for listener in self._when_broken:
                 listener(refusal)
+
+
+def _driver_of(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+class _Writes:
+    """What the transaction under way has written; what a savepoint undoes is taken out again.
+
+    Transactions and savepoints begin and end by the driver itself, see begin_explicitly: a simulated hour has thousands of them, and by
+    way of SQLAlchemy a SAVEPOINT takes as long as the insert inside it.
+    """
+
+    def __init__(self, engine: Engine, driver: Any) -> None:
+        self.made: list[tuple[str, Any]] = []
+        self._engine = engine
+        self._driver = driver
+        self._begun_at: dict[str, int] = {}
+        self._is_noting = False
+        dialect: Any = engine.dialect
+        dialect.do_begin = self._begin
+        dialect.do_savepoint = self._begin_savepoint
+        dialect.do_rollback_to_savepoint = self._undo_savepoint
+        dialect.do_release_savepoint = self._end_savepoint
+
+    def note(self) -> None:
+        """From now on, note what each statement writes."""
+        if not self._is_noting:
+            self._is_noting = True
+            event.listen(self._engine, "after_cursor_execute", self._note)
+
+    def _begin(self, _connection: Any) -> None:
+        self._driver.execute("BEGIN IMMEDIATE")
+
+    def _begin_savepoint(self, _connection: Connection, name: str) -> None:
+        self._begun_at[name] = len(self.made)
+        self._driver.execute(f"SAVEPOINT {name}")
+
+    def _undo_savepoint(self, _connection: Connection, name: str) -> None:
+        del self.made[self._begun_at[name] :]
+        self._driver.execute(f"ROLLBACK TO SAVEPOINT {name}")
+
+    def _end_savepoint(self, _connection: Connection, name: str) -> None:
+        self._driver.execute(f"RELEASE SAVEPOINT {name}")
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            self.made.append((statement, _plain(parameters)))
+
+
+def _plain(parameters: Any) -> Any:
+    """The driver's views of bytes as bytes, which show what is in them."""
+    if isinstance(parameters, list | tuple):
+        return tuple(_plain(each) for each in parameters)
+    return bytes(parameters) if isinstance(parameters, memoryview) else parameters

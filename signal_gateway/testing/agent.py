@@ -56,7 +56,7 @@ class SimulatedAgent(SimulatedDevice):
         _, answer = self._read(await client.receive(ANSWER_S))
         if answer["status"] != 200:
             self.numbers.failures[f"refused: {answer['status']}"] += 1
-            raise LinkClosed(CloseCode.UNAUTHORISED, str(answer.get("message", "")))
+            raise LinkClosed(_meaning(answer["status"]), str(answer.get("message", "")))
         self.session_id = answer["session_id"]
 
     async def beat(self, client: Client) -> None:
@@ -100,3 +100,10 @@ class SimulatedAgent(SimulatedDevice):
         frame = decode_frame(message.encode() if isinstance(message, str) else message)
         self.numbers.heard[FrameType(frame.type).name.lower()] += 1
         return frame.type, read_payload(frame.payload_kind, frame.payload)
+
+
+def _meaning(status: int) -> CloseCode:
+    """The close code that follows a refusal of this status: it tells whether to come back."""
+    if status >= 500:
+        return CloseCode.INTERNAL
+    return CloseCode.TOO_MANY if status in (409, 429) else CloseCode.UNAUTHORISED

@@ -36,26 +36,43 @@ class LinkClosed(Exception):
         self.reason = reason
 
 
+Note = Callable[[str, Any], None]
+"""Is told what becomes of a link: `sent` and `heard` with the message, `closed` with the code."""
+
+
+def note_nothing(_what: str, _about: Any) -> None:
+    """For who wants to know nothing."""
+
+
 class Client:
     """One open link."""
 
-    def __init__(self, connection: WebSocketConnection) -> None:
+    def __init__(self, connection: WebSocketConnection, note: Note = note_nothing) -> None:
         self._connection = connection
+        self._note = note
 
     async def send(self, message: bytes | str) -> None:
         """Send bytes as a binary message, str as a text message. Raises LinkClosed."""
+        self._note("sent", message)  # before: the answer may come while this waits
         try:
             await self._connection.send_message(message)
         except ConnectionClosed as closed:
-            raise _link_closed(closed) from None
+            raise self._told(closed) from None
 
     async def receive(self, deadline_s: float) -> bytes | str:
         """The next message. Raises LinkClosed, or trio.TooSlowError when none comes within `deadline_s` seconds."""
         with trio.fail_after(deadline_s):
             try:
-                return await self._connection.get_message()
+                message = await self._connection.get_message()
             except ConnectionClosed as closed:
-                raise _link_closed(closed) from None
+                raise self._told(closed) from None
+        self._note("heard", message)
+        return message
+
+    def _told(self, closed: ConnectionClosed) -> LinkClosed:
+        told = _link_closed(closed)
+        self._note("closed", told.code)
+        return told
 
 
 @asynccontextmanager
@@ -79,7 +96,12 @@ async def open_client(url: str, headers: Mapping[str, str] | None = None, deadli
 
 @asynccontextmanager
 async def open_client_over(
-    stream: trio.abc.Stream, resource: str, headers: Mapping[str, str] | None = None, deadline_s: float = 5.0, host: str = "localhost"
+    stream: trio.abc.Stream,
+    resource: str,
+    headers: Mapping[str, str] | None = None,
+    deadline_s: float = 5.0,
+    host: str = "localhost",
+    note: Note = note_nothing,
 ) -> AsyncGenerator[Client, None]:
     """A link over any stream, which is closed at the end; `resource` is path and query. Raises NoLink."""
     where = f"{host}{resource.partition('?')[0]}"
@@ -90,7 +112,7 @@ async def open_client_over(
             )  # its types name sockets; it takes any stream
             connection = await _upgrade(upgrade, where, headers or {}, deadline_s)
             try:
-                yield Client(connection)
+                yield Client(connection, note)
             finally:
                 with trio.move_on_after(CLOSE_SECONDS_MAX, shield=True):
                     await connection.aclose()

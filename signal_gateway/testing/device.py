@@ -54,6 +54,8 @@ class SimulatedDevice(ABC):
                 if not may_reconnect(closed.code):
                     started()
                     return
+            except trio.TooSlowError:  # an upgrade that was answered, and then silence: as good as no link
+                self.numbers.failures["no answer in time"] += 1
             await trio.sleep(self.random.uniform(*RECONNECT_S))
 
     @abstractmethod

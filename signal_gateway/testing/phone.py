@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -16,6 +16,11 @@ from signal_gateway.testing.numbers import FleetNumbers
 ANSWER_S = 10.0
 MAKES = (("Samsung", "Galaxy S21"), ("Xiaomi", "Redmi Note 12"), ("Google", "Pixel 6"), ("Motorola", "Moto G54"))
 CARRIERS = (("Turkcell", "286", "01"), ("Vodafone", "286", "02"), ("Türk Telekom", "286", "03"))
+
+
+def wall_ms() -> int:
+    """The phone's clock: milliseconds since 1970, UTC."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -69,6 +74,7 @@ class SimulatedPhone(SimulatedDevice):
         numbers: FleetNumbers | None = None,
         random: Random | None = None,
         heartbeat_s: float = HEARTBEAT_S,
+        wall_ms: Callable[[], int] = wall_ms,
     ) -> None:
         super().__init__(profile.device_id, dial, numbers or FleetNumbers(), random or Random(profile.device_id), heartbeat_s)
         self.profile = profile
@@ -79,6 +85,7 @@ class SimulatedPhone(SimulatedDevice):
         self.commands: list[dict[str, Any]] = []
         """Commands heard, oldest first."""
         self._api_key = api_key
+        self._wall_ms = wall_ms
         self._battery = self.random.randint(40, 100)
         self._asked: dict[str, tuple[float, trio.Event]] = {}
         self._asked_count = 0
@@ -140,7 +147,7 @@ class SimulatedPhone(SimulatedDevice):
 
     async def say(self, client: Client, kind: str, data: Mapping[str, Any], request_id: str | None = None) -> None:
         """Send one message in the envelope of seed 000 §2.1."""
-        message: dict[str, Any] = {"type": kind, "timestamp": time.time_ns() // 1_000_000, "data": data}
+        message: dict[str, Any] = {"type": kind, "timestamp": self._wall_ms(), "data": data}
         if request_id is not None:
             message["request_id"] = request_id
         await client.send(json.dumps(message, ensure_ascii=False))
@@ -155,14 +162,21 @@ class SimulatedPhone(SimulatedDevice):
             self.settings = heard["settings"]
             self.device_key = heard.get("device_key", self.device_key)
         elif kind == "ack":
-            asked_at, answered = self._asked.pop(heard["request_id"])
-            self.numbers.latencies_s.append(trio.current_time() - asked_at)
-            answered.set()
+            self._hear_ack(heard["request_id"])
         elif kind == "error":
             self.numbers.failures[f"error: {heard['data']['reason']}"] += 1
         else:
             self.commands.append(heard)
             await self._obey(client, kind, heard)
+
+    def _hear_ack(self, request_id: str) -> None:
+        asked = self._asked.pop(request_id, None)
+        if asked is None:
+            self.numbers.failures["an answer that nobody asked for"] += 1
+            return
+        asked_at, answered = asked
+        self.numbers.latencies_s.append(trio.current_time() - asked_at)
+        answered.set()
 
     async def _obey(self, client: Client, kind: str, command: Mapping[str, Any]) -> None:
         data: Mapping[str, Any] = command.get("data", {})

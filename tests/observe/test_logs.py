@@ -171,3 +171,22 @@ def test_the_sentinel_of_the_listener_waits_for_room_in_the_queue():
     listener.start()
     listener.stop()
     assert lines.empty()
+
+
+def test_a_listener_hears_lines_of_info_and_above_and_says_which_warnings_go_on(tmp_path):
+    heard: list[tuple[str, str, int]] = []
+
+    def listen(level: str, fields: logs.Fields) -> bool:
+        heard.append((level, fields["event"], fields["n"]))
+        return fields["n"] != 3
+
+    log = logger("websocket")
+    with logging_running(quiet(), tmp_path, Metrics()):
+        with logs.lines_told_to(listen):
+            log.debug("a", n=0)
+            log.info("b", n=1)
+            log.warning("c", n=2)
+            log.error("d", n=3)
+        log.info("e", n=4)
+    assert heard == [("info", "b", 1), ("warning", "c", 2), ("error", "d", 3)]
+    assert [line["event"] for line in lines_of(tmp_path)] == ["c", "e"]
