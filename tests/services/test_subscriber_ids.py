@@ -1,6 +1,9 @@
 """IMEI, IMSI and ICCID are never kept whole."""
 
-from signal_gateway.services.subscriber_ids import SubscriberIds
+import pytest
+
+from signal_gateway.domain.device import SubscriberId
+from signal_gateway.services.subscriber_ids import DIGESTS_MAX, SubscriberIds
 
 IMEI = "490154203237518"
 
@@ -40,3 +43,24 @@ def test_ids_are_redacted_however_deep_and_all_else_stays():
         "more": {"imei": [redacted, redacted]},
     }
     assert data["imei"] == IMEI
+
+
+def test_of_more_than_256_ids_in_one_object_the_rest_are_kept_by_nothing_at_all(monkeypatch: pytest.MonkeyPatch):
+    """A digest costs 2 µs, and a message of 1 MiB may name 200,000 (H12)."""
+    ids = SubscriberIds(b"p" * 32)
+    digests = list[str]()
+    redact = SubscriberIds.redact
+
+    def count(self: SubscriberIds, text: str) -> SubscriberId:
+        digests.append(text)
+        return redact(self, text)
+
+    monkeypatch.setattr(SubscriberIds, "redact", count)
+    kept = ids.redact_data({"sims": [{"imei": IMEI}] * 255, "imsi": [[IMEI, IMEI], IMEI], "last": {"iccid": IMEI}})
+
+    assert len(digests) == DIGESTS_MAX == 256
+    assert kept["sims"][254]["imei"]["last_four"] == "7518"
+    nothing = {"last_four": "", "digest": ""}
+    assert kept["imsi"] == [[{"last_four": "7518", "digest": redact(ids, IMEI).digest}, nothing], nothing]
+    assert kept["last"] == {"iccid": nothing}
+    assert ids.redact_data({"imei": IMEI})["imei"]["last_four"] == "7518"
