@@ -29,7 +29,7 @@ from tests.websocket.talk import closing, connect, phone_headers
 services = services_conftest.services
 
 CASES = ("unknown id", "id of the configuration", "id with a stored key", "id that registered", "id of a phone", "key of another id")
-KEYS = ("no key of ours in form", "well-formed key, unknown", "well-formed key, its id known")
+KEYS: tuple[str, ...] = ("no key of ours in form", "well-formed key, unknown", "well-formed key, its id known")
 WORK = {
     "connect": {"digests made": 1, "digests compared": 3, "statements": 8},
     "register": {"digests made": 1, "digests compared": 6, "statements": 8},
@@ -95,6 +95,7 @@ async def refused(services: Services, door: str, client_id: str, key: str, numbe
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 async def test_every_wrong_guess_gets_the_same_words_for_the_same_work(
     autojump_clock: MockClock, services: Services, ids: dict[str, str], work: Counter[str], door: str
