@@ -102,7 +102,7 @@ async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSet
             if not chunk:
                 raise GoneAway
             data += chunk
-        if end > settings.bytes_max:
+        if end + 4 > settings.bytes_max:
             raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
         return parse_request(bytes(data[: end + 4]), bytes(data[end + 4 :]), settings.headers_max)
     raise Refused(408, "handshake.seconds_max", f"no whole request within {settings.seconds_max:g} s")
