@@ -180,9 +180,14 @@ def test_any_stream_of_frames_is_heard_the_same_however_it_is_cut(stream: bytes,
     places = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
     for start, stop in pairwise(places):
         pieces.feed(stream[start:stop])
-    assert [said for said in whole.said if said[0] != "violation"] == [said for said in pieces.said if said[0] != "violation"]
+    assert _messages(whole) == _messages(pieces)
     assert whole.refused == pieces.refused
     assert whole.parser.frames == pieces.parser.frames
+
+
+def _messages(heard: Recorder) -> list[tuple[str, bytes]]:
+    """All but what the library alone finds wrong: when it says so depends on when it is given its turn."""
+    return [said for said in heard.said if said[0] not in ("violation", "close")]
 
 
 # what a text goes through on its way to the log, and an object on its way to the disk
