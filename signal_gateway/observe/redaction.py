@@ -50,6 +50,8 @@ _BREAKS = str.maketrans(
     {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]}
     | {9: "\\t", 10: "\\n", 13: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 )
+_BREAKS_WITHIN = {code: escape for code, escape in _BREAKS.items() if code != ord("\n")}
+"""For a text of lines: its own breaks stay, and whatever else some reader takes for one does not."""
 
 
 class Redactor:
@@ -79,7 +81,7 @@ class Redactor:
         if name in _SECRET_KEYS or name in _TEXT_KEYS:
             return HIDDEN
         if name == "exception" and isinstance(value, str):
-            return self.text(value)
+            return self.text(value).translate(_BREAKS_WITHIN)
         if name in _ID_KEYS and isinstance(value, str):
             return _escaped(value if self._known is None else self._known.sub(HIDDEN, value))
         return self._value(value)
