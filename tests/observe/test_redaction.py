@@ -1,4 +1,4 @@
-"""What a log line never shows."""
+"""What a log line never shows (H02, H30)."""
 
 import pytest
 
