@@ -1,9 +1,9 @@
 """Payload codecs: JSON, CBOR, text and bytes to objects and back, strict in what they read (RELIABILITY.md H12).
 
 What is accepted is the same in JSON and CBOR: objects whose keys are text and stand once, at most 128 of them; arrays; valid
-Unicode text; whole numbers of 64 bits (-2^63 to 2^64-1); finite floats; true, false, null; 32 levels of nesting; nothing after the
-value. CBOR may also hold byte strings, and arrays and maps of indefinite length, as small encoders write them when they do not know
-the count beforehand. Tags, text or bytes in chunks, undefined and other simple values are refused.
+Unicode text; whole numbers of 64 bits (-2^63 to 2^64-1); finite floats; true, false, null; 32 levels of nesting; 65,536 arrays and
+objects in all; nothing after the value. CBOR may also hold byte strings, and arrays and maps of indefinite length, as small encoders
+write them when they do not know the count beforehand. Tags, text or bytes in chunks, undefined and other simple values are refused.
 
 Reasons of InvalidFormat: `invalid_json`, `invalid_cbor`, `not_utf8`, `too_deep`, `too_big`, `duplicate_key`, `too_many_keys`,
 `number_out_of_range`, and of CBOR alone `tag_not_allowed`, `key_not_text`, `value_not_allowed`, `trailing_bytes`.
@@ -23,8 +23,15 @@ from protocol.frame import PayloadKind as PayloadKind
 DEPTH_MAX: Final = 32
 """Arrays and objects within each other."""
 OBJECT_KEYS_MAX: Final = 128
+CONTAINERS_MAX: Final = 65_536
+"""Arrays and objects in one JSON text. A frame has no room for more of them in CBOR."""
 KEY_SHOWN_CHARACTERS_MAX: Final = 64
 """So much of a peer's key is repeated to it."""
+NAMED_IN_OBJECTS_MAX: Final = 10_000
+"""A key that stands twice is named where `{` stands at most so often: to find it every object must be read again, in Python."""
+SHORT_BYTES_MAX: Final = 32_768
+LONG_EXPONENTS_MAX: Final = 200
+"""In a JSON text of more than SHORT_BYTES_MAX, so many exponents of three characters; with more, Python reads its floats."""
 
 _decode_json: Final = msgspec.json.Decoder().decode
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -89,7 +96,9 @@ def _too_many_keys() -> InvalidFormat:
     return InvalidFormat("too_many_keys", f"an object with more than {OBJECT_KEYS_MAX} keys", {"keys_max": OBJECT_KEYS_MAX})
 
 
-def _duplicate_key(key: str) -> InvalidFormat:
+def _duplicate_key(key: str | None) -> InvalidFormat:
+    if key is None:
+        return InvalidFormat("duplicate_key", "a key stands twice in one object")
     shown = key[:KEY_SHOWN_CHARACTERS_MAX]
     return InvalidFormat("duplicate_key", f'the key "{shown}" stands twice in one object', {"key": shown})
 
@@ -111,17 +120,17 @@ def read_json(data: bytes) -> Any:
     The parser is msgspec's, which refuses what is no JSON, lone surrogates, floats beyond 64 bits and text that is not UTF-8. What it
     lets pass is refused here, without looking at every value in Python where that can be avoided: a count of bytes bounds the nesting
     and the keys, msgspec's msgpack encoder refuses whole numbers beyond 64 bits, and what its JSON encoder writes tells whether a key
-    was dropped. Where these are not conclusive the value is walked, or the text read again.
+    was dropped. Where the counts leave room for too much the value is walked. All of it takes time in proportion to the bytes (H12).
     """
     try:
-        value = _decode_json(data)
+        value = _decode_json(data) if len(data) <= SHORT_BYTES_MAX else _decode_long_json(data)
         marks = data.translate(None, _NO_MARKS)
         colons = marks.count(b":")
         if colons > OBJECT_KEYS_MAX or len(marks) - colons > DEPTH_MAX:
-            _check_shape(value, DEPTH_MAX)
+            _check_shape(value)
         _encode_msgpack(value)
-        if _may_repeat_a_key(data, colons, _encode_json(value)):
-            _EXACT_READER.decode(data.decode())
+        if _repeats_a_key(data, colons, _encode_json(value)):
+            raise _duplicate_key_of(data, marks)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _json_fault(data, error) from None
     except OverflowError:
@@ -142,33 +151,68 @@ def write_json(obj: Any) -> bytes:
     return _encode_json(obj)
 
 
-def _may_repeat_a_key(data: bytes, colons: int, rewritten: bytes) -> bool:
-    """Whether an object in `data` may have had a key twice, of which the value kept the last. False is certain, True is not.
+def _decode_long_json(data: bytes) -> Any:
+    """The same value. msgspec takes up to 10 µs for a float at either end of their range: 1 MiB of `5e-324` would hold us for a second."""
+    exponents = data.translate(_EXPONENTS_ALIKE).count(b"0e000")
+    return _decode_json(data) if exponents <= LONG_EXPONENTS_MAX else _decode_json_floats_apart(data)
+
+
+_EXPONENTS_ALIKE: Final = bytes.maketrans(b"123456789+-E", b"00000000000e")
+
+
+def _read_float(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise _number_out_of_range(f"{_INTEGER_RANGE}, {_FLOAT_RANGE}")
+    return number
+
+
+_decode_json_floats_apart: Final = msgspec.json.Decoder(float_hook=_read_float).decode
+
+
+def _repeats_a_key(data: bytes, colons: int, rewritten: bytes) -> bool:
+    """Whether an object in `data` has a key twice, of which the value kept the last.
 
     `rewritten` is the value written again, so no key stands twice in it. Every key is followed by a colon, and every other colon stands
-    in a string. When no colon of `data` is written as an escape, its `colons` are those of all keys and strings, and `rewritten` has
-    those of the keys and strings that were kept. A key that was dropped took its colon along: equal counts mean that none was.
+    in a string; `colons` of them stand in `data` as they are, and strings may hold more as escapes. `rewritten` has those of the keys
+    and strings that were kept, never as escapes. A key that was dropped took its colon along: equal counts mean that none was.
     """
     if rewritten == data:
         return False
-    return rewritten.count(b":") != colons or b"\\u003" in data
+    if b"\\u003" in data:
+        plain = data.replace(b"\\\\", b"")  # what is left of a backslash now begins an escape
+        colons += plain.count(b"\\u003a") + plain.count(b"\\u003A")
+    return rewritten.count(b":") != colons
 
 
-def _check_shape(value: Any, levels_left: int) -> None:
-    """Refuse more nesting than `levels_left`, and too many keys. Only called where counts of bytes leave room for either."""
-    if type(value) is dict:
-        if len(value) > OBJECT_KEYS_MAX:
+def _check_shape(value: Any) -> None:
+    """Refuse too much nesting, too many keys, too many values, level by level. Only called where counts of bytes leave room for any."""
+    level: list[Any] = [value] if type(value) in _CONTAINERS else []
+    containers = 0
+    for _ in range(DEPTH_MAX):
+        if not level:
+            return
+        containers += len(level)
+        if containers > CONTAINERS_MAX:
+            raise MessageTooBig("too_big", f"more than {CONTAINERS_MAX} arrays and objects", {"containers_max": CONTAINERS_MAX})
+        if max(map(len, level)) > OBJECT_KEYS_MAX and any(type(each) is dict and len(each) > OBJECT_KEYS_MAX for each in level):
             raise _too_many_keys()
-        children = value.values()
-    elif type(value) is list:
-        children = value
-    else:
-        return
-    if not levels_left:
+        level = [child for each in level if each for child in (each.values() if type(each) is dict else each) if type(child) in _CONTAINERS]
+    if level:
         raise _too_deep()
-    for child in children:
-        if type(child) is dict or type(child) is list:
-            _check_shape(child, levels_left - 1)
+
+
+_CONTAINERS: Final = frozenset({dict, list})
+
+
+def _duplicate_key_of(data: bytes, marks: bytes) -> InvalidFormat:
+    """The refusal of a text in which a key stands twice. It names the key, unless that would take long."""
+    if marks.count(b"{") <= NAMED_IN_OBJECTS_MAX:
+        try:
+            _EXACT_READER.decode(data.decode())
+        except InvalidFormat as duplicate:
+            return duplicate
+    return _duplicate_key(None)
 
 
 def _refuse_duplicate(pairs: list[tuple[str, Any]]) -> None:

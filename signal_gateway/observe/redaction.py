@@ -40,7 +40,8 @@ _SECRET_PATTERNS = (
     ),
     (re.compile(r"(?i)(authorization[\"']?\s?[=:]\s?[\"']?(?:bearer |basic )?)[^\s\"',;}]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=\-]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"\beyJ[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]*"), HIDDEN),
+    # Whatever begins as a JSON Web Token does, a part of one too. To ask for its dots would read all that follows again for each "eyJ-".
+    (re.compile(r"\beyJ[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*){0,2}"), HIDDEN),
 )
 _MAY_BE_SECRET = re.compile(r"(?i)sgk_|api_key|device_key|password|token|authorization|bearer|eyJ")
 """In whatever none of the patterns can change, this finds nothing: most lines are done after one look."""
@@ -49,6 +50,8 @@ _BREAKS = str.maketrans(
     {code: f"\\x{code:02x}" for code in [*range(0x20), *range(0x7F, 0xA0)]}
     | {9: "\\t", 10: "\\n", 13: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 )
+_BREAKS_WITHIN = {code: escape for code, escape in _BREAKS.items() if code != ord("\n")}
+"""For a text of lines: its own breaks stay, and whatever else some reader takes for one does not."""
 
 
 class Redactor:
@@ -78,7 +81,7 @@ class Redactor:
         if name in _SECRET_KEYS or name in _TEXT_KEYS:
             return HIDDEN
         if name == "exception" and isinstance(value, str):
-            return self.text(value)
+            return self.text(value).translate(_BREAKS_WITHIN)
         if name in _ID_KEYS and isinstance(value, str):
             return _escaped(value if self._known is None else self._known.sub(HIDDEN, value))
         return self._value(value)

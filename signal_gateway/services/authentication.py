@@ -215,13 +215,18 @@ def is_record_token(login: ClientLogin, digest: bytes) -> bool:
 
 
 def holder_lives(credentials: Credentials, login: ClientLogin, client_id: str, now_ms: int) -> bool:
-    """Whether the key behind a client's record still stands. A token that was no key (open registration) stands by itself."""
+    """Whether the key behind a client's record still stands. A token that was no key (open registration) stands by itself.
+
+    The same work whether there is a record or not, and whatever stands behind it.
+    """
+    digest = login.token_digest or NO_DIGEST
+    is_enrolment_key = credentials.enrolment_key(digest) is not None
+    is_client_token = is_same(digest, credentials.client_token(client_id))
     if login.credential_id is None:
         return True
     if login.holder is not None:
         return not login.holder.is_worthless(now_ms)
-    digest = login.token_digest or NO_DIGEST
-    return credentials.enrolment_key(digest) is not None or is_same(digest, credentials.client_token(client_id))
+    return is_enrolment_key or is_client_token
 
 
 def _bars_phone(credential: Credential, login: PhoneLogin, device_id: str, now_ms: int) -> str | None:

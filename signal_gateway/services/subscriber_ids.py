@@ -1,7 +1,7 @@
 """IMEI, IMSI and ICCID: kept by their last four characters and a digest, never whole (C-36)."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signal_gateway.domain.device import SubscriberId
@@ -12,6 +12,11 @@ GENERATION_IDS = 16_384
 """Ids remembered in one generation: some 5 MiB."""
 TELLING_CHARS_MAX = 8
 """An id this short would be half told by its last four characters: none are kept."""
+DIGESTS_MAX = 256
+"""Ids of one object that are told from each other. A device has two or three; a digest costs 2 µs, and 1 MiB may name 200,000 (H12)."""
+_UNTOLD = {"last_four": "", "digest": ""}
+_WALKED = (dict, list, tuple)
+"""What may hold an id somewhere inside. Everything else is kept as it is, without a call: a message may have 500,000 numbers (H12)."""
 
 
 class SubscriberIds:
@@ -38,20 +43,38 @@ class SubscriberIds:
         return SubscriberId(text[-LAST_CHARS:] if len(text) > TELLING_CHARS_MAX else "", digest)
 
     def redact_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The same object, every `imei`, `imsi` and `iccid` in it, however deep, as `{"last_four", "digest"}`."""
-        return {name: self._redact_id(value) if name.lower() in FIELDS else self._walk(value) for name, value in data.items()}
+        """The same object, every `imei`, `imsi` and `iccid` in it, however deep, as `{"last_four", "digest"}`.
 
-    def _walk(self, value: Any) -> Any:
+        Both are empty where more than DIGESTS_MAX were told before.
+        """
+        return _Redaction(self).data(data)
+
+
+class _Redaction:
+    """One object on its way through the redaction, and how many digests it may still cost."""
+
+    def __init__(self, ids: SubscriberIds) -> None:
+        self._ids = ids
+        self._digests_left = DIGESTS_MAX
+
+    def data(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: self._id(value) if name.lower() in FIELDS else self._walk(value) if isinstance(value, _WALKED) else value
+            for name, value in data.items()
+        }
+
+    def _walk(self, value: Mapping[str, Any] | Sequence[Any]) -> Any:
         if isinstance(value, Mapping):
-            return self.redact_data(value)
-        if isinstance(value, list | tuple):
-            return [self._walk(item) for item in value]
-        return value
+            return self.data(value)
+        return [self._walk(item) if isinstance(item, _WALKED) else item for item in value]
 
-    def _redact_id(self, value: Any) -> Any:
+    def _id(self, value: Any) -> Any:
         if value is None:
             return None
         if isinstance(value, list | tuple):
-            return [self._redact_id(item) for item in value]
-        kept = self.redact(str(value))
+            return [self._id(item) for item in value]
+        if not self._digests_left:
+            return _UNTOLD
+        self._digests_left -= 1
+        kept = self._ids.redact(str(value))
         return {"last_four": kept.last_four, "digest": kept.digest}

@@ -109,6 +109,11 @@ class FrameParser:
         return self._awaits_library
 
     @property
+    def is_passing(self) -> bool:
+        """Whether a frame is under way to the library, and more of it is to come."""
+        return self._passing > 0
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether a message has begun and not ended."""
         return bool(self._rest or self._passing or self._in_fragments)

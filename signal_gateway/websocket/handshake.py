@@ -102,7 +102,7 @@ async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSet
             if not chunk:
                 raise GoneAway
             data += chunk
-        if end > settings.bytes_max:
+        if end + 4 > settings.bytes_max:
             raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
         return parse_request(bytes(data[: end + 4]), bytes(data[end + 4 :]), settings.headers_max)
     raise Refused(408, "handshake.seconds_max", f"no whole request within {settings.seconds_max:g} s")
@@ -225,10 +225,12 @@ def _is_own(origin: str, host: str, own_ports: frozenset[int]) -> bool:
     except ValueError:
         return False
     default = {"http": 80, "https": 443}.get(theirs.scheme)
-    # An origin is scheme, host and port alone; anything more is a trick (RFC 6454 §6.2).
-    if default is None or f"{theirs.scheme}://{theirs.netloc}" != origin or "@" in theirs.netloc:
+    if default is None or not theirs.hostname or theirs.hostname != ours.hostname or "@" in host:
         return False
-    if not theirs.hostname or theirs.hostname != ours.hostname:
+    # A browser writes an origin in one form: scheme, host in lower case, and port where it is another than the default. What only
+    # means the same is a trick, and reading is more generous than comparing: the Kelvin sign is "k" in lower case (RFC 6454 §6.2).
+    written = f"[{theirs.hostname}]" if ":" in theirs.hostname else theirs.hostname
+    if origin != f"{theirs.scheme}://{written}" + (f":{their_port}" if their_port is not None else ""):
         return False
     port = their_port or default
     return port in own_ports or port == (our_port or default)

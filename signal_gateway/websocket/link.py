@@ -91,7 +91,7 @@ class Link:
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
-        self._is_open = False
+        self._is_open = self._is_closing = False
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
 
@@ -110,11 +110,13 @@ class Link:
                     self._websocket = await proposal.accept()
                 self._is_open = True
                 if self._goodbye is not None:  # its peer was too slow for the answer to the upgrade
-                    self._spawn(self._close)
+                    self._begin_close()
                 hub.add(self)
                 greet(self)
                 self.stream.begin(self.door.lane)
                 await self._hear_library()
+                if self._is_closing:
+                    await trio.sleep_forever()  # until the peer has answered our close, or `close_s` is over: `_close` ends the nursery
                 await self.stream.aclose()
                 nursery.cancel_scope.cancel()
         finally:
@@ -158,6 +160,10 @@ class Link:
         """Start a task of this link: one that is idle has none but those of the library."""
         self._nursery.start_soon(task)
 
+    def _begin_close(self) -> None:
+        self._is_closing = True
+        self._spawn(self._close)
+
     async def _close(self) -> None:
         code, reason = self._goodbye or (CloseCode.NORMAL, "")
         with trio.move_on_after(self._settings.close_s):
@@ -174,7 +180,7 @@ class Link:
         self._goodbye = (code, reason)
         self._fence()
         if self._is_open:
-            self._spawn(self._close)
+            self._begin_close()
 
     def authenticated(self, principal: Principal) -> None:
         """The client has proved who it is: this link speaks for it from now on, and an older one no more."""
@@ -329,6 +335,8 @@ class Link:
         """The writer is behind: this link is not read on until it has caught up (DESIGN.md §4)."""
         while not self.door.has_room():  # noqa: ASYNC110 - the writer has no event for every link that might wait
             await trio.sleep(ROOM_POLL_S)
+        if self._fenced:  # a newer link speaks for this client by now
+            return
         if (waiting := handler(self, message, question)) is not None:
             await waiting
 

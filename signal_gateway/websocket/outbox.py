@@ -261,6 +261,8 @@ class Outbox:
                     await (self._send_chunks() if self._fd < 0 else self._write_when_writable())
                 if deadline.cancelled_caught:
                     self._over("outbox.write_deadline_s")  # the link ends soon; until then its last word may still go out
+                    if self._fd < 0:
+                        self.end()  # how much of it was sent nobody knows: what followed would stand inside a frame
         finally:
             self._writes_on = False
 

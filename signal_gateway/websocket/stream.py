@@ -22,6 +22,8 @@ from signal_gateway.websocket.turn import Turn
 
 LIBRARY_BYTES_MAX = 262_144
 """Bytes that may wait for the library to read them; above, the socket is read later."""
+LIBRARY_PIECE_BYTES = 4096
+"""Bytes of a frame under way for which the library is woken before its end."""
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
 CLOSE_BYTE = bytes((CLOSE,))
@@ -60,6 +62,7 @@ class LinkStream(trio.abc.Stream):
         self._library_may_read = trio.Event()
         self._library_has_read = trio.Event()
         self._may_feed = trio.Event()
+        self._counted = 0  # frames that the bucket knows of
         self._ended = False
         self._close_said = False
         self._lane: Lane | None = None
@@ -78,9 +81,9 @@ class LinkStream(trio.abc.Stream):
             head, self._head = self._head, b""
             await trio.lowlevel.checkpoint()
             return head
-        while not self._for_library and not self._ended:
-            self._library_may_read = trio.Event()
+        if not self._ended:
             await self._library_may_read.wait()
+            self._library_may_read = trio.Event()
         data = bytes(self._for_library)
         self._for_library.clear()
         self._library_has_read.set()
@@ -116,12 +119,14 @@ class LinkStream(trio.abc.Stream):
     # what the link sees
 
     def pass_on(self, data: bytes) -> None:
-        """Give bytes to the library."""
+        """Give bytes to the library: of a frame that comes in small pieces many at once, for it keeps each with an object around it."""
         self._for_library += data
-        self._library_may_read.set()
+        if len(self._for_library) >= LIBRARY_PIECE_BYTES or not self.parser.is_passing:
+            self._library_may_read.set()
 
     def go_on(self) -> None:
-        """What held the reading up may be over: a handler has ended, the library has read or spoken."""
+        """What held the reading up may be over: a handler has ended, the library has read or spoken, and frames were heard on."""
+        self._count_frames()
         self._may_feed.set()
 
     def begin(self, lane: Lane | None) -> None:
@@ -241,15 +246,14 @@ class LinkStream(trio.abc.Stream):
         return said
 
     def _feed(self, data: bytes) -> None:
-        parser = self.parser
-        frames_before = parser.frames
         try:
-            parser.feed(data)
+            self.parser.feed(data)
         finally:
-            self._count_frames(parser.frames - frames_before)
+            self._count_frames()
 
-    def _count_frames(self, frames: int) -> None:
+    def _count_frames(self) -> None:
         """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
+        frames, self._counted = self.parser.frames - self._counted, self.parser.frames
         if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
             if self.read_not_before <= self.heard_at:
                 self._limits.add("limits.frames_per_s")

@@ -165,7 +165,7 @@ def test_every_single_bit_flip_is_a_right_frame_or_a_wire_error_with_the_flipped
 
 @pytest.mark.slow
 def test_every_length_is_read_and_one_more_or_less_is_refused():
-    """Every payload length 0 to 65,535, stated one too small, right, and one too large."""
+    """Every payload length 0 to 65,535, stated one too small, right, and one too large (H11)."""
     message = bytearray(header())
     for length in range(PAYLOAD_BYTES_MAX + 1):
         same_buffer = cast(bytes, message)  # grown in place: new bytes for each of 196,608 messages would be 6 GB of copies

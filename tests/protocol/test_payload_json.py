@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidFormat
-from protocol.payload import DEPTH_MAX, OBJECT_KEYS_MAX, read_json, write_json
+from protocol.payload import CONTAINERS_MAX, DEPTH_MAX, OBJECT_KEYS_MAX, read_json, write_json
 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
@@ -74,6 +74,10 @@ HOSTILE = {
     "20,000 objects": (b'{"a":' * 20_000, "too_deep"),
     "too deep in a dropped key": (b'{"a":' + b"[" * 990 + b"]" * 990 + b',"a":1}', "too_deep"),
     "129 keys": (json.dumps({str(n): n for n in range(129)}).encode(), "too_many_keys"),
+    "65,537 arrays and objects": (b"[" + b"[],{}," * 32_767 + b"[],[]]", "too_big"),
+    "6,000 floats past the largest": (b"[" + b"1e400," * 6000 + b"1]", "number_out_of_range"),
+    "one float past the largest among 6,000": (b"[" + b"1e-400," * 6000 + b"1e400]", "number_out_of_range"),
+    "same key in a text of many objects": (b'[{"a":1,"a":1}' + b",{}" * 10_000 + b"]", "duplicate_key"),
     "129 keys deep within": (json.dumps([{"x": {str(n): n for n in range(129)}}]).encode(), "too_many_keys"),
 }
 
@@ -105,6 +109,9 @@ def test_hostile_json_is_refused_with_a_stable_reason(data: bytes, reason: str):
         (b'["' + b"[{" * 100 + b'"]', ["[{" * 100]),
         (b"[" * 32 + b"]" * 32, json.loads("[" * 32 + "]" * 32)),
         (b"[" + b"[]," * 5000 + b"{}]", [[]] * 5000 + [{}]),
+        (b"[" + b"[],{}," * 32_767 + b"[]]", [[], {}] * 32_767 + [[]]),
+        (b"[" + b"5e-324,1.7976931348623157E+308,1e-400," * 1500 + b"0.5]", [5e-324, 1.7976931348623157e308, 0.0] * 1500 + [0.5]),
+        (rb'{"\\":1,"\\u003a":"\u003a\\","x":"\"\u003A"}', {"\\": 1, "\\u003a": ":\\", "x": '":'}),
         (json.dumps({str(n): n for n in range(128)}).encode(), {str(n): n for n in range(128)}),
         (json.dumps([{str(n): n for n in range(128)}] * 2).encode(), [{str(n): n for n in range(128)}] * 2),
         (json.dumps([{"a": n} for n in range(500)]).encode(), [{"a": n} for n in range(500)]),
@@ -115,7 +122,36 @@ def test_json_at_the_edge_of_what_is_allowed_is_read(data: bytes, value: object)
 
 
 def test_limits_are_those_of_the_hostile_table():
-    assert (DEPTH_MAX, OBJECT_KEYS_MAX) == (32, 128)
+    assert (DEPTH_MAX, OBJECT_KEYS_MAX, CONTAINERS_MAX) == (32, 128, 65_536)
+
+
+def test_floats_that_cost_msgspec_much_are_read_by_python_beyond_200_of_them(monkeypatch: pytest.MonkeyPatch):
+    """msgspec takes up to 10 µs for one at either end of their range, so that 1 MiB of them would hold every link for a second (H12)."""
+    read: list[int] = []
+    monkeypatch.setattr("protocol.payload._decode_json", lambda data: read.append(len(data)))
+    few = b"[" + b"5E-324," * 200 + b" " * 32_768 + b"1]"
+    read_json(few)
+    assert read == [len(few)]
+    assert read_json(few.replace(b"[", b"[5E-324,")) == [5e-324] * 201 + [1]
+    assert read == [len(few)]
+
+
+def test_no_text_is_read_twice_but_to_name_a_key_among_at_most_10_000_objects(monkeypatch: pytest.MonkeyPatch):
+    """The exact reader calls Python for every object: 250 ms for 1 MiB of them, where an escaped colon once was reason enough (H12)."""
+    read: list[int] = []
+
+    class Reader:
+        def decode(self, text: str) -> None:
+            read.append(len(text))
+
+    monkeypatch.setattr("protocol.payload._EXACT_READER", Reader())
+    read_json(b'["\\u003a"' + b',{"a":1}' * 60_000 + b"]")
+    with pytest.raises(InvalidFormat, match="a key stands twice in one object"):
+        read_json(b"[" + b"{}," * 10_000 + b'{"a":1,"a":1}]')
+    assert read == []
+    with pytest.raises(InvalidFormat):
+        read_json(b"[" + b"{}," * 9_999 + b'{"a":1,"a":1}]')
+    assert len(read) == 1
 
 
 def test_refusal_of_a_duplicate_names_the_key_up_to_64_characters():

@@ -2,8 +2,9 @@
 
 import pytest
 
+from signal_gateway.domain.device import SubscriberId
 from signal_gateway.services import subscriber_ids
-from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.services.subscriber_ids import DIGESTS_MAX, SubscriberIds
 
 IMEI = "490154203237518"
 
@@ -52,3 +53,24 @@ def test_what_is_remembered_of_ids_is_bounded_and_never_wrong(monkeypatch: pytes
         text = f"49015420323{number:04d}"
         assert ids.redact(text) == fresh._redacted(text)
         assert len(ids._young) + len(ids._old) <= 20
+
+
+def test_of_more_than_256_ids_in_one_object_the_rest_are_kept_by_nothing_at_all(monkeypatch: pytest.MonkeyPatch):
+    """A digest costs 2 µs, and a message of 1 MiB may name 200,000 (H12)."""
+    ids = SubscriberIds(b"p" * 32)
+    digests = list[str]()
+    redact = SubscriberIds.redact
+
+    def count(self: SubscriberIds, text: str) -> SubscriberId:
+        digests.append(text)
+        return redact(self, text)
+
+    monkeypatch.setattr(SubscriberIds, "redact", count)
+    kept = ids.redact_data({"sims": [{"imei": IMEI}] * 255, "imsi": [[IMEI, IMEI], IMEI], "last": {"iccid": IMEI}})
+
+    assert len(digests) == DIGESTS_MAX == 256
+    assert kept["sims"][254]["imei"]["last_four"] == "7518"
+    nothing = {"last_four": "", "digest": ""}
+    assert kept["imsi"] == [[{"last_four": "7518", "digest": redact(ids, IMEI).digest}, nothing], nothing]
+    assert kept["last"] == {"iccid": nothing}
+    assert ids.redact_data({"imei": IMEI})["imei"]["last_four"] == "7518"

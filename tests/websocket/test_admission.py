@@ -1,4 +1,4 @@
-"""How many may come at once, and who must go."""
+"""How many may come at once, and who must go (H07, H28)."""
 
 import pytest
 import trio

@@ -1,4 +1,4 @@
-"""The head of a request: its bounds, who asks, and which browsers may."""
+"""The head of a request: its bounds (H07, H08), who asks, and which browsers may (H01)."""
 
 import pytest
 import trio
