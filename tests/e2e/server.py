@@ -9,7 +9,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 START_S = 30
 CONFIG = """
 [server]
-port = 0
+port = {port}
 drain_s = {drain_s}
 {server}
 [metrics]
@@ -33,11 +33,11 @@ registration = "{registration}"
 class Server:
     """One running process. Its ports are read from what it prints."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], before: Sequence[str]) -> None:
         self.folder = folder
         self._errors = (folder / "stderr.txt").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
+            [*before, sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environ},
             stdout=subprocess.PIPE,
@@ -45,9 +45,14 @@ class Server:
             text=True,
         )
         self.printed = ""
-        self.url = self._find(r"wss?://127\.0\.0\.1:\d+/ws")
+        self.url = self._find(r"wss?://[\d.]+:\d+/ws")
         self.metrics_url = self._find(r"http://127\.0\.0\.1:\d+/metrics").removesuffix("/metrics")
         threading.Thread(target=self._read_on, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port of `/ws`."""
+        return int(self.url.rpartition(":")[2].partition("/")[0])
 
     def get(self, path: str) -> tuple[int, str]:
         """GET from the port of metrics and health: status and body."""
@@ -102,11 +107,16 @@ def running(
     more: str = "",
     server: str = "",
     environ: Mapping[str, str] | None = None,
+    port: int = 0,
+    before: Sequence[str] = (),
 ) -> Generator[Server]:
-    """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs."""
+    """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs.
+
+    `before` is what its command line begins with: a program that runs it under other conditions, as the same process.
+    """
     folder.mkdir(exist_ok=True)
-    (folder / "config.toml").write_text(CONFIG.format(registration=registration, drain_s=drain_s, more=more, server=server))
-    process = Server(folder, environ or {})
+    (folder / "config.toml").write_text(CONFIG.format(port=port, registration=registration, drain_s=drain_s, more=more, server=server))
+    process = Server(folder, environ or {}, before)
     try:
         yield process
     finally:
