@@ -76,6 +76,12 @@ def check(plan: CrowdPlan) -> tuple[str, int]:
     return host, port
 
 
+def allow_open_files() -> None:
+    """Take as many descriptors as the system lets us: each client holds one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def source_address(place: int) -> str:
     """The address of the client at this place of the crowd."""
     return f"127.0.0.{2 + place % SOURCES}"
@@ -159,8 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     asked = parser.parse_args(arguments)
     plan = CrowdPlan(asked.url, asked.each, asked.seconds, tuple(asked.kinds))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_open_files()
     os.nice(NICE)
     try:
         with suppress(KeyboardInterrupt, BrokenPipeError):

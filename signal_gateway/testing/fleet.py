@@ -1,6 +1,5 @@
 """A simulated fleet against a running server, and a live table of what it sees: `signal-gateway simulate`."""
 
-import resource
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -56,7 +55,7 @@ async def run(plan: Plan) -> bool:
     attack = crowd.CrowdPlan(plan.url, plan.hostile, plan.seconds or 0.0)
     if plan.hostile:
         crowd.check(attack)
-    _allow_open_files()
+    crowd.allow_open_files()
     fleet = _muster(plan, numbers)
     dialling = trio.CapacityLimiter(CONNECTS_AT_ONCE)
     try:
@@ -155,9 +154,3 @@ def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], 
     for kind, counts in ends.items():
         table.add_row(f"{plan.hostile} {kind}", ", ".join(f"{end}: {count}" for end, count in counts.most_common()) or "under way")
     return table
-
-
-def _allow_open_files() -> None:
-    """As many as the system lets us: each device holds one."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
