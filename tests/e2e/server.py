@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 START_S = 30
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 [server]
 port = {port}
@@ -39,7 +41,7 @@ class Server:
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environ},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -68,6 +70,13 @@ class Server:
             if each.startswith(line + " "):
                 return float(each.rpartition(" ")[2])
         return 0.0
+
+    def wait_for_metric(self, line: str, value: float, seconds: float = 30) -> None:
+        """Ask again and again until a metric has this value."""
+        ends_at = time.monotonic() + seconds
+        while (now := self.metric(line)) != value:
+            assert time.monotonic() < ends_at, f"{line} is {now:g}, not {value:g}, after {seconds:g} s"
+            time.sleep(0.05)
 
     def log_lines(self) -> list[dict[str, Any]]:
         """What the log file says, line by line."""
@@ -132,7 +141,7 @@ def command(folder: Path, *arguments: str, seconds: float = 60) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-m", "signal_gateway", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=seconds,
