@@ -87,12 +87,12 @@ def source_address(place: int) -> str:
     return f"127.0.0.{2 + place % SOURCES}"
 
 
-async def connect_from(source: str, host: str, port: int, kind: Kind) -> trio.SocketStream:
-    """A connection whose other end sees `source`, with buffers of this end as the kind of client wants them. Raises OSError."""
+async def connect_from(source: str, host: str, port: int, kind: Kind | None = None) -> trio.SocketStream:
+    """A connection whose other end sees `source`. This end has small buffers, as the kind of client wants them. Raises OSError."""
     sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-        if not kind.reads:
+        if kind is not None and not kind.reads:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DEAF_SOCKET_BYTES)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, DEAF_SEGMENT_BYTES)
         await sock.bind((source, 0))

@@ -1,32 +1,48 @@
 """Simulated phones on real sockets against the real process: many at once, each telling what it was told is kept."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from random import Random
 
 import trio
 
-from signal_gateway.testing.client import Client, LinkClosed, open_client
+from signal_gateway.testing.client import Client, LinkClosed, NoLink, open_client_over
+from signal_gateway.testing.crowd import connect_from, source_address
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
 from tests.e2e.server import Server
 
 DIALS_AT_ONCE = 32
+CONNECT_S = 10
+
+
+@asynccontextmanager
+async def _dial_from(source: str, port: int, resource: str, headers: Mapping[str, str]) -> AsyncGenerator[Client]:
+    try:
+        with trio.fail_after(CONNECT_S):
+            stream = await connect_from(source, "127.0.0.1", port)
+    except (OSError, trio.TooSlowError):
+        raise NoLink(f"nobody listens on port {port}") from None
+    async with open_client_over(stream, resource, headers, deadline_s=30) as client:
+        yield client
 
 
 class Fleet:
     """Phones that live in a nursery, and what they have been told is kept."""
 
-    def __init__(self, url: str, count: int) -> None:
-        self.url = url
+    def __init__(self, port: int, count: int) -> None:
+        self.port = port
         self.numbers = FleetNumbers()
         self.acknowledged: set[str] = set()
         """The texts of all reports whose acknowledgement came."""
         self._told = trio.Event()
-        self.phones = [SimulatedPhone(invent_phone(n, Random(n)), "demo-enrolment-key", self._dial, self.numbers) for n in range(count)]
+        self.phones = [self._phone(number) for number in range(count)]
 
-    def _dial(self, resource: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Client]:
-        return open_client(self.url.removesuffix("/ws") + resource, headers, deadline_s=30)
+    def _phone(self, number: int) -> SimulatedPhone:
+        """A phone with an address of its own, as far as loopback has them: whole fleets seldom share one."""
+        dial = partial(_dial_from, source_address(number), self.port)
+        return SimulatedPhone(invent_phone(number, Random(number)), "demo-enrolment-key", dial, self.numbers)
 
     async def come(self, nursery: trio.Nursery) -> None:
         """Every phone dials, not all at the same moment; returns when all have their links."""
@@ -63,7 +79,7 @@ class Fleet:
 @asynccontextmanager
 async def living(server: Server, count: int, gap_s: float = 1.0) -> AsyncGenerator[Fleet]:
     """So many phones, linked and reporting about every `gap_s` seconds while the context lasts."""
-    fleet = Fleet(server.url, count)
+    fleet = Fleet(server.port, count)
     async with trio.open_nursery() as nursery:
         with trio.fail_after(90):
             await fleet.come(nursery)
