@@ -120,6 +120,7 @@ def simulate(
     enrolment_key: Annotated[str, typer.Option(envvar="SIMULATE_ENROLMENT_KEY", help="Key that brings them in.")] = "demo-enrolment-key",
     rate: Annotated[float, typer.Option(min=0.001, help="Messages a second of each of them.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="How their ids begin.")] = "sim",
+    hostile: Annotated[int, typer.Option(min=0, help="Hostile clients of each kind beside them, against a server on this machine.")] = 0,
 ) -> None:
     """Drive a running server with a simulated fleet, and show rates, latencies and errors."""
     import trio
@@ -127,7 +128,14 @@ def simulate(
     from signal_gateway.testing import fleet
 
     plan = fleet.Plan(
-        url=url, phones=phones, agents=agents, seconds=seconds or None, enrolment_key=enrolment_key, rate_per_s=rate, prefix=prefix
+        url=url,
+        phones=phones,
+        agents=agents,
+        seconds=seconds or None,
+        enrolment_key=enrolment_key,
+        rate_per_s=rate,
+        prefix=prefix,
+        hostile=hostile,
     )
     if not trio.run(fleet.run, plan):
         raise typer.Exit(1)

@@ -36,10 +36,11 @@ def _told() -> tuple[type[Exception], ...]:
     from signal_gateway.services.secret_file import SecretFileRefused
     from signal_gateway.storage.faults import StorageBroken, StorageUnusable
     from signal_gateway.testing.client import LinkClosed, NoLink
+    from signal_gateway.testing.crowd import CrowdRefused
 
     return (
         *(ConfigError, KeyConfigurationError, SecretFileRefused, StorageUnusable, StorageBroken),
-        *(GatewayError, LinkClosed, NoLink, WireError),
+        *(CrowdRefused, GatewayError, LinkClosed, NoLink, WireError),
     )
 
 

@@ -1,5 +1,6 @@
 """What `serve` and `migrate` do, around the wiring of `app.py`: secrets made, the server run, and the start told to a person."""
 
+import resource
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,7 +20,14 @@ from signal_gateway.storage.migrate import migrate
 def run_server(config: Config) -> bool:
     """Serve until a signal ends it; whether every link was told goodbye. Tells where to connect on stdout once it listens."""
     token_secret(config)  # made on first start, so that a folder that cannot keep it is told of before anybody connects
+    allow_open_files()
     return trio.run(_serve, config)
+
+
+def allow_open_files() -> None:
+    """Take as many descriptors as the system lets us (H16): many start programs with 1,024, which is for those that use select()."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: Config) -> bool:

@@ -135,12 +135,21 @@ def test_simulate_hands_its_options_to_the_fleet_and_tells_how_it_went(run, monk
         return len(plans) == 1
 
     monkeypatch.setattr(fleet, "run", recorded)
-    assert run("simulate", "--phones", "3", "--agents", "0", "--seconds", "2", "--rate", "5", "--enrolment-key", "k")[0] == 0
+    assert (
+        run("simulate", "--phones", "3", "--agents", "0", "--seconds", "2", "--rate", "5", "--enrolment-key", "k", "--hostile", "7")[0] == 0
+    )
     assert run("simulate")[0] == 1
     assert plans == [
-        fleet.Plan(url="ws://127.0.0.1:8080/ws", phones=3, agents=0, seconds=2.0, enrolment_key="k", rate_per_s=5.0),
+        fleet.Plan(url="ws://127.0.0.1:8080/ws", phones=3, agents=0, seconds=2.0, enrolment_key="k", rate_per_s=5.0, hostile=7),
         fleet.Plan(url="ws://127.0.0.1:8080/ws", phones=50, agents=10, seconds=None),
     ]
+
+
+def test_hostile_clients_are_refused_against_a_server_elsewhere_or_without_an_end(run):
+    code, out, err = run("simulate", "--url", "ws://192.0.2.1/ws", "--seconds", "1", "--hostile", "1")
+    assert (code, out, err) == (2, "", "error: hostile clients attack servers on 127.0.0.0/8 alone, which '192.0.2.1' is not\n")
+    code, out, err = run("simulate", "--hostile", "1")
+    assert (code, out, err) == (2, "", "error: hostile clients need an end: say for how many seconds, 3600 at the most\n")
 
 
 # Which errors are told, and which are ours

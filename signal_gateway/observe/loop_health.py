@@ -32,6 +32,7 @@ class LoopHealth:
         self._worst_s = 0.0
         self._lag = metrics.histogram("loop_lag_seconds", "How late the event loop woke a task that slept.")
         metrics.gauge("loop_lag_worst_seconds", "The longest lateness of the event loop since the last scrape.", self._take_worst)
+        metrics.gauge("loop_tasks", "Tasks of the event loop.", lambda: trio.lowlevel.current_statistics().tasks_living)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Measure until cancelled."""

@@ -20,11 +20,12 @@ CLOSE_SECONDS_MAX = 2.0
 
 
 class NoLink(Exception):
-    """The server gave no link. `status` is its HTTP answer, where it gave one."""
+    """The server gave no link. `status` is its HTTP answer, where it gave one; `retry_after_s` when it asks to come back, where it does."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class LinkClosed(Exception):
@@ -147,7 +148,9 @@ def _told(error: BaseException, where: str) -> BaseException:
     if not isinstance(error, ConnectionRejected):
         return error
     body = (error.body or b"").decode("utf-8", "replace").strip()
-    return NoLink(f"{where} refused: {error.status_code}{f' {body}' if body else ''}", error.status_code)
+    after = next((value for name, value in error.headers if name.lower() == b"retry-after"), b"")
+    retry_after_s = float(after) if after.isdigit() else None
+    return NoLink(f"{where} refused: {error.status_code}{f' {body}' if body else ''}", error.status_code, retry_after_s)
 
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:

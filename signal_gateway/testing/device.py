@@ -14,6 +14,8 @@ from signal_gateway.testing.numbers import FleetNumbers
 RECONNECT_S = (1.0, 5.0)
 """A device that lost its link comes back after a random time between these."""
 HEARTBEAT_S = 30.0
+REFUSED_FOR_GOOD = frozenset(range(400, 500)) - {429}
+"""A device stays away after such an answer to its upgrade, unless `Retry-After` asks it to come back."""
 
 Dial = Callable[[str, Mapping[str, str]], AbstractAsyncContextManager[Client]]
 """Opens a link: takes path with query, and headers."""
@@ -42,13 +44,15 @@ class SimulatedDevice(ABC):
                 task_status.started()
 
         while True:
+            asked_to_wait_s = 0.0
             try:
                 await self._live_once(started)
             except NoLink as refused:
                 self.numbers.failures[f"no link: {refused.status or 'unreachable'}"] += 1
-                if refused.status is not None and refused.status < 500 and refused.status != 429:
+                if refused.status in REFUSED_FOR_GOOD and refused.retry_after_s is None:
                     started()
                     return
+                asked_to_wait_s = refused.retry_after_s or 0.0
             except LinkClosed as closed:
                 self.numbers.failures[f"closed: {closed.code}"] += 1
                 if not may_reconnect(closed.code):
@@ -56,7 +60,7 @@ class SimulatedDevice(ABC):
                     return
             except trio.TooSlowError:  # an upgrade that was answered, and then silence: as good as no link
                 self.numbers.failures["no answer in time"] += 1
-            await trio.sleep(self.random.uniform(*RECONNECT_S))
+            await trio.sleep(asked_to_wait_s + self.random.uniform(*RECONNECT_S))
 
     @abstractmethod
     def where(self) -> tuple[str, Mapping[str, str]]:

@@ -1,5 +1,6 @@
 """A simulated fleet against a running server, and a live table of what it sees: `signal-gateway simulate`."""
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from signal_gateway.testing import crowd
 from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.client import Client, LinkClosed, open_client
 from signal_gateway.testing.device import Dial, SimulatedDevice
@@ -39,22 +41,34 @@ class Plan:
     """Messages a second of each device, beside the phones' heartbeats."""
     prefix: str = "sim"
     """How the ids of the devices begin."""
+    hostile: int = 0
+    """Hostile clients of each kind beside the fleet; only against a server on this machine, and only with `seconds`."""
 
 
 async def run(plan: Plan) -> bool:
-    """Drive the server as planned and print what came of it. Returns whether every device had a link and nothing failed."""
+    """Drive the server as planned and print what came of it. Returns whether every device had a link and nothing failed.
+
+    Raises CrowdRefused when hostile clients are asked for against a server that is not on this machine.
+    """
     numbers = FleetNumbers()
+    ends: dict[str, Counter[str]] = {}
+    attack = crowd.CrowdPlan(plan.url, plan.hostile, plan.seconds or 0.0)
+    if plan.hostile:
+        crowd.check(attack)
+    crowd.allow_open_files()
     fleet = _muster(plan, numbers)
     dialling = trio.CapacityLimiter(CONNECTS_AT_ONCE)
     try:
         with trio.move_on_after(plan.seconds if plan.seconds is not None else float("inf")):
             async with trio.open_nursery() as nursery:
+                if plan.hostile:
+                    await nursery.start(crowd.run_beside, attack, ends, plan.enrolment_key)
                 for device in fleet:
                     nursery.start_soon(_live, device, plan.rate_per_s, dialling)
-                await _show(plan, numbers)
+                await _show(plan, numbers, ends)
     except* KeyboardInterrupt:
         pass
-    Console().print(_table(plan, numbers, None))
+    Console().print(_table(plan, numbers, ends, None))
     return numbers.links_most == len(fleet) and not numbers.failures
 
 
@@ -102,7 +116,7 @@ async def _say_something(device: SimulatedDevice, client: Client) -> None:
         pass  # the device itself hears the same, counts it and comes back
 
 
-async def _show(plan: Plan, numbers: FleetNumbers) -> None:
+async def _show(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]]) -> None:
     """A live table on a terminal; elsewhere a line now and then."""
     console = Console()
     begun_at = sent_at = trio.current_time()
@@ -116,7 +130,7 @@ async def _show(plan: Plan, numbers: FleetNumbers) -> None:
             if live is None:
                 print(_line(numbers, now - begun_at, rate), flush=True)
             else:
-                live.update(_table(plan, numbers, rate), refresh=True)
+                live.update(_table(plan, numbers, ends, rate), refresh=True)
 
 
 def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
@@ -125,7 +139,7 @@ def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
     return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures"
 
 
-def _table(plan: Plan, numbers: FleetNumbers, rate: float | None) -> Table:
+def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], rate: float | None) -> Table:
     table = Table(title=f"{plan.phones} phones, {plan.agents} agents at {plan.url}", show_header=False)
     table.add_row("links open", f"{numbers.links} of {plan.phones + plan.agents} (most: {numbers.links_most})")
     if rate is not None:
@@ -137,4 +151,6 @@ def _table(plan: Plan, numbers: FleetNumbers, rate: float | None) -> Table:
     )
     failures = numbers.failures.most_common(FAILURES_SHOWN)
     table.add_row("failures", ", ".join(f"{what}: {count}" for what, count in failures) or "none")
+    for kind, counts in ends.items():
+        table.add_row(f"{plan.hostile} {kind}", ", ".join(f"{end}: {count}" for end, count in counts.most_common()) or "under way")
     return table

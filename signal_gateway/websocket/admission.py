@@ -18,6 +18,8 @@ RETRY_AFTER_S = (2, 10)
 """Seconds: a refused client is told to come back after a random time between these, so that a herd spreads out (H25)."""
 EVICTABLE_AFTER_S = 1.0
 """Seconds that an unauthenticated connection has in any case."""
+EVICTS_NONE_S = 5.0
+"""Seconds in which an address that had to give a place up takes none from others: who comes again at once would push all of them out."""
 
 
 class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +64,7 @@ class Admission:
         self._limits = metrics.limits
         self._waiting: dict[Ticket, None] = {}  # in order of arrival
         self._waiting_by_address: Counter[str] = Counter()
+        self._evicted_at: dict[str, float] = {}  # by address, the latest last
         self._authenticated = 0
         metrics.gauge("connections_unauthenticated", "Open connections that have not authenticated.", lambda: len(self._waiting))
 
@@ -70,7 +73,7 @@ class Admission:
         if counts_by_address:
             self._check_address(address)  # first: who is over it must not push others out
         if len(self._waiting) >= self._settings.max_unauthenticated:
-            self._make_room()
+            self._make_room(address)
         ticket = Ticket(address if counts_by_address else "", on_evicted)
         self._waiting[ticket] = None
         self._waiting_by_address[ticket.address] += 1
@@ -110,13 +113,23 @@ class Admission:
             self._limits.add("security.max_connections_per_ip")
             raise Refused(429, "too_many_unauthenticated", "too many unauthenticated connections from your address", retry_after())
 
-    def _make_room(self) -> None:
+    def _make_room(self, address: str) -> None:
         self._limits.add("security.max_unauthenticated")
-        oldest = next(iter(self._waiting))
-        if trio.current_time() - oldest.entered_at < EVICTABLE_AFTER_S:
+        oldest, now = next(iter(self._waiting)), trio.current_time()
+        has_just_lost_one = now - self._evicted_at.get(address, float("-inf")) < EVICTS_NONE_S
+        if has_just_lost_one or now - oldest.entered_at < EVICTABLE_AFTER_S:
             raise too_many("too_many_unauthenticated", "too many unauthenticated connections: come back later")
         self._forget_waiting(oldest)
+        self._remember_eviction(oldest.address, now)
         oldest.on_evicted()
+
+    def _remember_eviction(self, address: str, now: float) -> None:
+        if not address:  # still a proxy's own; whose the connection is was not read yet
+            return
+        self._evicted_at.pop(address, None)
+        self._evicted_at[address] = now
+        if len(self._evicted_at) > self._settings.max_unauthenticated:
+            del self._evicted_at[next(iter(self._evicted_at))]
 
     def _forget_waiting(self, ticket: Ticket) -> None:
         del self._waiting[ticket]

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 START_S = 30
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 [server]
-port = 0
+port = {port}
 drain_s = {drain_s}
 {server}
 [metrics]
@@ -33,21 +35,26 @@ registration = "{registration}"
 class Server:
     """One running process. Its ports are read from what it prints."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], before: Sequence[str]) -> None:
         self.folder = folder
         self._errors = (folder / "stderr.txt").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
+            [*before, sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environ},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
         )
         self.printed = ""
-        self.url = self._find(r"wss?://127\.0\.0\.1:\d+/ws")
+        self.url = self._find(r"wss?://[\d.]+:\d+/ws")
         self.metrics_url = self._find(r"http://127\.0\.0\.1:\d+/metrics").removesuffix("/metrics")
         threading.Thread(target=self._read_on, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port of `/ws`."""
+        return int(self.url.rpartition(":")[2].partition("/")[0])
 
     def get(self, path: str) -> tuple[int, str]:
         """GET from the port of metrics and health: status and body."""
@@ -63,6 +70,13 @@ class Server:
             if each.startswith(line + " "):
                 return float(each.rpartition(" ")[2])
         return 0.0
+
+    def wait_for_metric(self, line: str, value: float, seconds: float = 30) -> None:
+        """Ask again and again until a metric has this value."""
+        ends_at = time.monotonic() + seconds
+        while (now := self.metric(line)) != value:
+            assert time.monotonic() < ends_at, f"{line} is {now:g}, not {value:g}, after {seconds:g} s"
+            time.sleep(0.05)
 
     def log_lines(self) -> list[dict[str, Any]]:
         """What the log file says, line by line."""
@@ -102,11 +116,16 @@ def running(
     more: str = "",
     server: str = "",
     environ: Mapping[str, str] | None = None,
+    port: int = 0,
+    before: Sequence[str] = (),
 ) -> Generator[Server]:
-    """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs."""
+    """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs.
+
+    `before` is what its command line begins with: a program that runs it under other conditions, as the same process.
+    """
     folder.mkdir(exist_ok=True)
-    (folder / "config.toml").write_text(CONFIG.format(registration=registration, drain_s=drain_s, more=more, server=server))
-    process = Server(folder, environ or {})
+    (folder / "config.toml").write_text(CONFIG.format(port=port, registration=registration, drain_s=drain_s, more=more, server=server))
+    process = Server(folder, environ or {}, before)
     try:
         yield process
     finally:
@@ -122,7 +141,7 @@ def command(folder: Path, *arguments: str, seconds: float = 60) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-m", "signal_gateway", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=seconds,

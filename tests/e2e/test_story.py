@@ -283,8 +283,7 @@ def test_a_peer_that_does_not_read_loses_its_link_and_nobody_else_does(tmp_path:
     """The deaf peer asks for answers and reads none; the server keeps at most its bounds for it."""
     more = "[limits]\ncontrol_per_min = 0\ndata_per_s = 0\nframes_per_s = 0"
     with running(tmp_path, more=more) as server, ExitStack() as stack:
-        port = int(server.url.rpartition(":")[2].partition("/")[0])
-        deaf = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        deaf = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
         good = stack.enter_context(connect(server.url))
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(HEAD + b"\r\n")

@@ -14,7 +14,7 @@ def value_of(metrics, name):
     return float(line.split()[-1])
 
 
-def test_the_histogram_and_the_worst_since_the_last_scrape_tell_how_late_a_task_woke():
+async def test_the_histogram_and_the_worst_since_the_last_scrape_tell_how_late_a_task_woke():
     metrics = Metrics()
     health = LoopHealth(metrics)
     for woke_at in (10.0, 10.5, 10.125):
@@ -30,6 +30,17 @@ async def test_it_measures_four_times_a_second(nursery, autojump_clock):
     await nursery.start(LoopHealth(metrics).run)
     await trio.sleep(10.1)
     assert value_of(metrics, "signal_gateway_loop_lag_seconds_count") == 40
+
+
+async def test_each_task_of_the_loop_is_counted_while_it_lives(autojump_clock):
+    metrics = Metrics()
+    LoopHealth(metrics)
+    before = value_of(metrics, "signal_gateway_loop_tasks")
+    async with trio.open_nursery() as nursery:
+        for _ in range(7):
+            nursery.start_soon(trio.sleep, 1)
+        assert value_of(metrics, "signal_gateway_loop_tasks") == before + 7
+    assert value_of(metrics, "signal_gateway_loop_tasks") == before
 
 
 def test_runs_of_the_collector_are_counted_by_generation_with_their_pauses():

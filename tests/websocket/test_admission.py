@@ -67,6 +67,42 @@ async def test_when_strangers_are_too_many_the_oldest_goes(autojump_clock: MockC
     assert evicted == [0]
 
 
+async def test_an_address_that_lost_a_place_takes_none_from_others_for_five_seconds(autojump_clock: MockClock):
+    """Else a client that comes again at once would push out the next, whose client does the same (H07)."""
+    door = admission(max_unauthenticated=2)
+    evicted: list[str] = []
+    for address in ("192.0.2.1", "192.0.2.2"):
+        door.enter(address, lambda address=address: evicted.append(address), counts_by_address=True)
+    await trio.sleep(2)
+    door.enter("192.0.2.3", nobody, counts_by_address=True)
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            door.enter("192.0.2.1", nobody, counts_by_address=True)
+        assert caught.value.status == 503
+        await trio.sleep(2.4)
+    assert evicted == ["192.0.2.1"]
+    await trio.sleep(0.3)
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    assert evicted == ["192.0.2.1", "192.0.2.2"]
+
+
+async def test_where_there_is_room_an_address_that_lost_a_place_comes_in_at_once(autojump_clock: MockClock):
+    door = admission(max_unauthenticated=1)
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    await trio.sleep(2)
+    second = door.enter("192.0.2.2", nobody, counts_by_address=True)
+    door.leave(second)
+    door.enter("192.0.2.1", nobody, counts_by_address=True)
+
+
+async def test_of_addresses_that_lost_a_place_no_more_are_remembered_than_there_may_be_strangers(autojump_clock: MockClock):
+    door = admission(max_unauthenticated=3)
+    for number in range(20):
+        door.enter(f"192.0.2.{number}", nobody, counts_by_address=True)
+        await trio.sleep(1.1)
+    assert list(door._evicted_at) == ["192.0.2.14", "192.0.2.15", "192.0.2.16"]
+
+
 async def test_connections_over_the_limit_get_503_and_room_comes_back():
     door = admission(connections_max=2)
     tickets: list[Ticket] = []

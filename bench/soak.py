@@ -1,0 +1,120 @@
+"""A soak: a reporting fleet and a hostile crowd that comes and goes, while descriptors, tasks and memory must stay flat.
+
+    python -m bench.soak [--phones 200] [--hostile 5] [--seconds 60]
+
+Prints a line every ten seconds, then what is left once everybody has gone. Exits with 1 when a descriptor or a task is left over.
+A long soak is several fleets one after the other, half an hour each.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+CONFIG = """
+[server]
+port = 0
+max_connections = 20000
+[metrics]
+port = 0
+[auth]
+enrolment_keys = ["bench:bench-enrolment-key"]
+[logging]
+console_output = false
+"""
+LINE_EVERY_S = 10.0
+RUN_S = 1800.0
+SETTLE_S = 20.0
+COUNTED = ("process_open_fds", "signal_gateway_loop_tasks")
+MEMORY = "process_resident_memory_bytes"
+
+
+class Soaked:
+    """A running server, and the port on which it tells of itself."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, metrics_url: str) -> None:
+        self.process = process
+        self.url = url
+        self._metrics_url = metrics_url
+
+    def numbers(self) -> dict[str, float]:
+        """All that it counts, by name and labels."""
+        with urllib.request.urlopen(self._metrics_url, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+
+@contextmanager
+def server() -> Generator[Soaked]:
+    """A server with the shipped limits in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.toml").write_text(CONFIG)
+        command = [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = ""
+            while not (metrics := re.search(r"http://\S+/metrics", said)) or not (url := re.search(r"ws://\S+/ws", said)):
+                if not (line := process.stdout.readline()):
+                    raise RuntimeError("the gateway did not start")
+                said += line
+            try:
+                yield Soaked(process, url[0], metrics[0])
+            finally:
+                process.kill()
+
+
+def fleet(soaked: Soaked, phones: int, hostile: int, seconds: float) -> subprocess.Popen[bytes]:
+    """`simulate` against it, for so long."""
+    command = [sys.executable, "-m", "signal_gateway", "simulate", "--url", soaked.url, "--phones", str(phones), "--agents", "0"]
+    command += ["--hostile", str(hostile), "--seconds", str(seconds)]
+    environ = {**os.environ, "SIMULATE_ENROLMENT_KEY": "bench-enrolment-key"}
+    return subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+
+
+def line(begun_at: float, now: dict[str, float]) -> str:
+    """What is looked at, for people."""
+    links = sum(value for name, value in now.items() if name.startswith("signal_gateway_links{"))
+    counted = "  ".join(f"{name.rpartition('_')[2]} {now[name]:.0f}" for name in COUNTED)
+    return (
+        f"{time.monotonic() - begun_at:6.0f} s  links {links:.0f}  {counted}  memory {now[MEMORY] / 1e6:.1f} MB  "
+        f"connections {now['signal_gateway_connections_total']:.0f}"
+    )
+
+
+def main() -> int:
+    """Soak, then look what is left."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--phones", type=int, default=200)
+    parser.add_argument("--hostile", type=int, default=5, help="Of each kind.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    asked = parser.parse_args()
+    with server() as soaked:
+        fleet(soaked, 1, 1, 12.0).wait()  # opens what is opened on demand, once and for all
+        time.sleep(SETTLE_S / 2)
+        before, begun_at = soaked.numbers(), time.monotonic()
+        print(line(begun_at, before))
+        ends_at = begun_at + asked.seconds
+        while (left_s := ends_at - time.monotonic()) > 1:
+            with fleet(soaked, asked.phones, asked.hostile, min(left_s, RUN_S)) as running:
+                while running.poll() is None:
+                    time.sleep(LINE_EVERY_S)
+                    print(line(begun_at, soaked.numbers()), flush=True)
+        time.sleep(SETTLE_S)
+        after = soaked.numbers()
+        print(line(begun_at, after))
+        left = {name: after[name] - before[name] for name in COUNTED}
+        grown_mb = (after[MEMORY] - before[MEMORY]) / 1e6
+    print(f"left over: {left}; memory grew by {grown_mb:.1f} MB, {3600 * grown_mb / max(asked.seconds, 1):.1f} MB an hour at this pace")
+    return int(any(left.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
