@@ -75,10 +75,10 @@ def test_operations_tells_of_every_metric_and_of_no_other(server: Server):
 
 
 def test_the_tests_of_the_testing_page_pass(tmp_path: Path):
-    (page,) = blocks("docs/testing.md", "pytest", "python")
-    (tmp_path / "test_page.py").write_text(page)
-    said = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "trio_mode=true", "test_page.py"], tmp_path)
-    assert "2 passed" in said
+    for number, block in enumerate(blocks("docs/testing.md", "pytest", "python")):
+        (tmp_path / f"test_{number}.py").write_text(block)
+    said = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "trio_mode=true"], tmp_path)
+    assert "5 passed" in said
 
 
 def test_the_backup_of_the_operations_page_is_a_whole_database(server: Server, tmp_path: Path):

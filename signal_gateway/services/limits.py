@@ -1,6 +1,7 @@
 """How much each client may say: its token buckets, kept across its links (CONTRACT.md §8)."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -60,6 +61,11 @@ class ClientBuckets:
         self.data = TokenBucket(data, now_s)
         self.control = TokenBucket(control, now_s)
         self.signal = TokenBucket(signal, now_s)
+
+    @property
+    def by_class(self) -> Mapping[str, TokenBucket]:
+        """Each under the name of its class."""
+        return {"data": self.data, "control": self.control, "signal": self.signal}
 
     def is_full(self, now_s: float) -> bool:
         """Whether nothing is owed any more."""

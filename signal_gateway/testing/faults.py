@@ -41,7 +41,7 @@ class FaultPlan:
     vanish_chance: float = 0.0
     """That from this write on nothing arrives any more on either side, and nobody is told: writes go into nothing, reads wait."""
     notice_s: Range = (inf, inf)
-    """Seconds after which a system notices that its peer has vanished, and breaks the connection. inf = never."""
+    """Seconds after which a system notices that its peer has vanished, or a stall is for ever: it breaks the connection. inf = never."""
     buffer_bytes: int = 65_536
     """Bytes that may be under way or unread in one direction; a writer waits for room beyond it."""
 
@@ -180,7 +180,10 @@ class _Pipe:
         self._send(data[:place], draw(random, plan.delay_s))
         if (drawn := drawn - plan.stall_chance) < 0:
             connection.network.tell(connection.number, "stall")
-            self._send(data[place:], draw(random, plan.stall_s))
+            stall_s = draw(random, plan.stall_s)
+            self._send(data[place:], stall_s)
+            if stall_s == inf:
+                connection.breaks_at = min(connection.breaks_at, trio.current_time() + draw(random, plan.notice_s))
         elif (drawn := drawn - plan.cut_chance) < 0:
             connection.strike("cut")
         else:

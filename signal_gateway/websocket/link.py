@@ -22,9 +22,7 @@ from protocol.errors import WireError
 from protocol.payload import PayloadKind
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
-from signal_gateway.domain.rate_limit import TokenBucket
 from signal_gateway.observe.logs import logger
-from signal_gateway.services.limits import ClientBuckets
 from signal_gateway.websocket.admission import Ticket
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
@@ -87,7 +85,7 @@ class Link:
         self._ears = ears
         self._ticket = ticket
         self._settings = door.link
-        self._buckets = _by_class(door.limits.stranger())
+        self._buckets = door.limits.stranger().by_class
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
@@ -194,7 +192,7 @@ class Link:
         door = self.door
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
-        self._buckets = _by_class(door.limits.client(principal.client_id))
+        self._buckets = door.limits.client(principal.client_id).by_class
         self._is_heard = True
         self.parser.limit_messages(door.server.max_message_size, "server.max_message_size")
         self.generation = door.presence.link_opened(principal, self.session_id, self.address)
@@ -400,7 +398,3 @@ class Link:
         self.door.presence.link_closed(self.client_id, self.generation, self.session_id, int(code), reason)
         about = {"kind": self.kind.value, "client_id": self.client_id, "session_id": self.session_id}
         log.info("link closed", **about, code=int(code), reason=reason)
-
-
-def _by_class(buckets: ClientBuckets) -> Mapping[str, TokenBucket]:
-    return {"data": buckets.data, "control": buckets.control, "signal": buckets.signal}

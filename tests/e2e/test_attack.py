@@ -69,7 +69,7 @@ async def come_and_go(server: Server, number: int, ends: Counter[str]) -> None:
 
 async def test_after_a_churn_of_2000_connections_no_descriptor_and_no_task_is_left(tmp_path: Path):
     """A soak of a few seconds: what one of them left behind would be left two thousand times."""
-    more = "[security]\nmax_malformed_per_minute = 1\n[link]\nclose_s = 0.2"
+    more = "[security]\nmax_malformed_per_minute = 1\n[link]\nclose_s = 0.2\n[storage]\nreaders = 1"  # no more are opened later
     with running(tmp_path, more=more) as server:
         ends: Counter[str] = Counter()
         descriptors, tasks = 0.0, server.metric("signal_gateway_loop_tasks")

@@ -164,6 +164,16 @@ async def test_a_system_notices_in_the_end_that_its_peer_has_vanished(autojump_c
         await one.send_all(b"x")
 
 
+async def test_a_system_notices_in_the_end_that_a_stall_is_for_ever(autojump_clock: MockClock):
+    one, other = pair(stall_chance=1.0, stall_s=(inf, inf), notice_s=(60.0, 60.0))
+    begun_at = trio.current_time()
+    await one.send_all(b"x")
+    for stream in (other, one):
+        with pytest.raises(trio.BrokenResourceError):
+            await read_all(stream)
+        assert trio.current_time() == begun_at + 60
+
+
 async def test_a_write_that_is_struck_is_torn_somewhere_in_its_middle():
     arrived: set[int] = set()
     for seed in range(40):
