@@ -109,6 +109,11 @@ class FrameParser:
         return self._awaits_library
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is heard, not even the peer's answer to our close: a size was refused, or the link has ended."""
+        return self._stopped
+
+    @property
     def is_passing(self) -> bool:
         """Whether a frame is under way to the library, and more of it is to come."""
         return self._passing > 0

@@ -113,7 +113,7 @@ class Link:
                 greet(self)
                 self.stream.begin(self.door.lane)
                 await self._hear_library()
-                if self._is_closing:
+                if self._is_closing and not self.parser.is_stopped:
                     await trio.sleep_forever()  # until the peer has answered our close, or `close_s` is over: `_close` ends the nursery
                 await self.stream.aclose()
                 nursery.cancel_scope.cancel()
