@@ -16,6 +16,7 @@ from bench.processes import Disturbance
 from bench.storage import report_row, running
 from signal_gateway.observe.logs import LoggingSettings, logging_running
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.observe.nap import Nap
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import open_database
 from signal_gateway.storage.migrate import migrate
@@ -88,7 +89,8 @@ async def _writer(folder: Path) -> AsyncGenerator[BatchWriter]:
         async with open_database(settings, folder, metrics) as database:
             await migrate(database)
             async with running(database, settings, metrics) as writer:
-                yield writer
+                with Nap(lambda: database.jobs_outstanding > 0, metrics).installed():
+                    yield writer
 
 
 CASES = {SLICES: partial(batches, TASKS), IDLE: partial(batches, 0)}

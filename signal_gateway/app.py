@@ -21,6 +21,7 @@ from signal_gateway.observe.health import Health
 from signal_gateway.observe.logs import logger, logging_running, set_level
 from signal_gateway.observe.loop_health import LoopHealth, QuietCollector, collector_watched, tell_process
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.observe.nap import Nap
 from signal_gateway.observe.plain_http import PlainHttp
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
@@ -193,7 +194,8 @@ async def storage_running(config: Config, metrics: Metrics, health: Health) -> A
         async with trio.open_nursery() as nursery:
             await nursery.start(writer.run)
             try:
-                yield database, writer
+                with Nap(lambda: database.jobs_outstanding > 0, metrics).installed():
+                    yield database, writer
             finally:
                 writer.close()
 

@@ -1,0 +1,72 @@
+"""The nap of a busy loop: for those who wait for another thread, and for nobody else."""
+
+import time
+
+import pytest
+import trio
+
+from signal_gateway.observe import nap
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.observe.nap import NAP_EVERY_S, NAP_S, Nap
+
+
+class Clock:
+    """A perf_counter that a test moves, and whose sleeps it sees."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(nap, "time", clock)
+    return clock
+
+
+def passes(instrument: Nap, clock: Clock, count: int, work_s: float, waits: bool = False) -> None:
+    """So many passes of a loop that works so long in each, and waits for events in between or finds them there."""
+    timeout = 1.0 if waits else 0.0
+    for _ in range(count):
+        clock.now += work_s
+        instrument.before_io_wait(timeout)
+        instrument.after_io_wait(timeout)
+
+
+def test_a_loop_that_never_waits_naps_now_and_then_while_somebody_waits_for_another_thread(clock: Clock):
+    metrics = Metrics()
+    passes(Nap(lambda: True, metrics), clock, 100, NAP_EVERY_S / 5 + 1e-9)
+    assert clock.slept == [NAP_S] * 20
+    assert b"signal_gateway_loop_naps_total 20.0" in metrics.text()
+
+
+def test_nobody_naps_for_threads_that_nobody_waits_for(clock: Clock):
+    passes(Nap(lambda: False, Metrics()), clock, 100, NAP_EVERY_S)
+    assert clock.slept == []
+
+
+def test_a_loop_that_waits_for_events_has_let_the_others_go_on_already(clock: Clock):
+    passes(Nap(lambda: True, Metrics()), clock, 100, NAP_EVERY_S * 0.9, waits=True)
+    assert clock.slept == []
+
+
+async def test_trio_calls_it_in_a_loop_that_is_never_idle():
+    metrics = Metrics()
+    with Nap(lambda: True, metrics).installed():
+        while not metrics_say_naps(metrics):
+            ends_at = time.perf_counter() + NAP_EVERY_S
+            while time.perf_counter() < ends_at:
+                pass
+            await trio.lowlevel.checkpoint()
+
+
+def metrics_say_naps(metrics: Metrics) -> bool:
+    return b"signal_gateway_loop_naps_total 0.0" not in metrics.text()
