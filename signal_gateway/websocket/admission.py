@@ -116,8 +116,9 @@ class Admission:
     def _make_room(self, address: str) -> None:
         self._limits.add("security.max_unauthenticated")
         oldest, now = next(iter(self._waiting)), trio.current_time()
+        takes_from_others = oldest.address != address
         has_just_lost_one = now - self._evicted_at.get(address, float("-inf")) < EVICTS_NONE_S
-        if has_just_lost_one or now - oldest.entered_at < EVICTABLE_AFTER_S:
+        if (takes_from_others and has_just_lost_one) or now - oldest.entered_at < EVICTABLE_AFTER_S:
             raise too_many("too_many_unauthenticated", "too many unauthenticated connections: come back later")
         self._forget_waiting(oldest)
         self._remember_eviction(oldest.address, now)

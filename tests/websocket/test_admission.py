@@ -86,13 +86,24 @@ async def test_an_address_that_lost_a_place_takes_none_from_others_for_five_seco
     assert evicted == ["192.0.2.1", "192.0.2.2"]
 
 
+async def test_of_one_address_the_oldest_goes_however_often_it_has_gone_before(autojump_clock: MockClock):
+    """All strangers come from one address: who is honest there is let in as if nobody had lost a place."""
+    door, evicted = admission(max_unauthenticated=2), list[int]()
+    for number in range(6):
+        door.enter("192.0.2.1", lambda number=number: evicted.append(number), counts_by_address=True)
+        await trio.sleep(1.1)
+    assert evicted == [0, 1, 2, 3]
+
+
 async def test_where_there_is_room_an_address_that_lost_a_place_comes_in_at_once(autojump_clock: MockClock):
     door = admission(max_unauthenticated=1)
     door.enter("192.0.2.1", nobody, counts_by_address=True)
     await trio.sleep(2)
     second = door.enter("192.0.2.2", nobody, counts_by_address=True)
+    assert list(door._evicted_at) == ["192.0.2.1"]
     door.leave(second)
-    door.enter("192.0.2.1", nobody, counts_by_address=True)
+    third = door.enter("192.0.2.1", nobody, counts_by_address=True)
+    assert list(door._waiting) == [third]
 
 
 async def test_of_addresses_that_lost_a_place_no_more_are_remembered_than_there_may_be_strangers(autojump_clock: MockClock):
