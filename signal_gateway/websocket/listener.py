@@ -28,6 +28,7 @@ from signal_gateway.websocket.handshake import (
 )
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
+from signal_gateway.websocket.sockets import has_hung_up
 from signal_gateway.websocket.tls import unwrapped
 
 LINGER_S = 1.0
@@ -142,6 +143,8 @@ class Listener:
             raise too_many("link.handler_deadline_s", "the server could not answer in time")
         if door.hub.is_draining:
             raise too_many("draining", "the server restarts: come back soon")
+        if has_hung_up(transport):  # a request held up on its way, and given up: it must not take the place of the link that came after it
+            raise GoneAway
         device_id = description.device_id
         if door.session.duplicate_policy == "reject_new" and (door.hub.link_of(device_id) is not None or device_id in self._arriving):
             raise DuplicateLink

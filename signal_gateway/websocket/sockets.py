@@ -1,6 +1,7 @@
 """The listening sockets: TCP options that a fleet needs, and TLS with a certificate that can be exchanged while running."""
 
 import errno
+import select
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import trio
 
 from signal_gateway.websocket.server_settings import ServerSettings
-from signal_gateway.websocket.tls import TlsListener
+from signal_gateway.websocket.tls import TlsListener, descriptor_of, unwrapped
 
 BACKLOG_CONNECTIONS = 1024
 """Connections that the kernel keeps for us while we are busy: a fleet comes back all at once (H25)."""
@@ -42,6 +43,16 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext:
 def load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
     """Read the certificate again: new connections get it, open links keep theirs (SIGHUP)."""
     context.load_cert_chain(Path(settings.tls_cert_path), Path(settings.tls_key_path))
+
+
+def has_hung_up(transport: trio.abc.Stream) -> bool:
+    """Whether the peer has closed its side, whatever it said before and nobody has read yet. False where there is no socket."""
+    descriptor = descriptor_of(unwrapped(transport)[0])
+    if descriptor < 0:
+        return False
+    asked = select.poll()
+    asked.register(descriptor, select.POLLRDHUP)
+    return bool(asked.poll(0))
 
 
 def port_of(listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> int:
