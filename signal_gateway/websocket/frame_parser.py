@@ -89,7 +89,7 @@ class FrameParser:
         self.is_paused = False
         """Whether bytes are kept, not read: a handler waits, or the library has a message to be heard first."""
         self.messages_ended = 0
-        """Counts whole messages, ours and the library's: a message that stays incomplete for too long is one that this does not count."""
+        """Counts whole messages, ours and the library's, and what controls the link between them: one that drags on is not counted."""
         self.frames = 0
         """Counts frames, ours and the library's."""
         self._rest = b""  # the beginning of a frame that is not complete yet
@@ -237,6 +237,8 @@ class FrameParser:
             elif first in (PING, PONG) and length <= _CONTROL_BYTES_MAX:
                 if stop > end:
                     return at
+                if not self._in_fragments:
+                    self.messages_ended += 1
                 if first == PING:
                     self._hearer.hear_ping(apply_mask(buffer[body + 4 : stop], buffer[body : body + 4]))
                 else:

@@ -242,6 +242,7 @@ class Link:
         self.door.metrics.messages.add("in", "ping")
         if not self._fenced:
             self.outbox.put(data_frame(PONG, payload))
+            self.door.metrics.messages.add("out", "pong")
 
     def hear_pong(self) -> None:
         """See FrameHearer."""

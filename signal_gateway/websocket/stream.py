@@ -216,6 +216,7 @@ class LinkStream(trio.abc.Stream):
         turn.begin(trio.current_time())
         try:
             self.heard_at = turn.now
+            turn.socket_bytes_in += len(data)
             self._feed(data)
         finally:
             turn.end()

@@ -15,6 +15,17 @@ from tests.websocket.client_frames import binary, client_frame, close, ping, pon
 Said = tuple[str, bytes]
 
 
+def test_a_ping_between_messages_ends_one_and_a_ping_within_one_does_not():
+    """Whoever only pings is never in the middle of one message for long, however its pings are cut."""
+    recorder = Recorder()
+    recorder.feed(ping(b"a") + pong(b"b") + ping(b"c")[:3])
+    assert (recorder.parser.messages_ended, recorder.parser.is_incomplete) == (2, True)
+    recorder.feed(ping(b"c")[3:])
+    assert (recorder.parser.messages_ended, recorder.parser.is_incomplete) == (3, False)
+    recorder.feed(client_frame(1, b"x", fin=False) + ping(b"within"))
+    assert (recorder.parser.messages_ended, recorder.parser.is_incomplete) == (3, True)
+
+
 class Recorder:
     """A hearer that plays the library with wsproto: what is passed on is put together by it, and heard in the same list."""
 

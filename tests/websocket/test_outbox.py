@@ -221,6 +221,7 @@ async def test_all_who_wait_for_the_peer_to_take_it_are_told(pair: Pair, nursery
         reader = trio.socket.from_stdlib_socket(peer)
         while outbox.bytes_waiting:
             await reader.recv(100_000)
+    assert outbox._drained is None
     outbox.end()
 
 
