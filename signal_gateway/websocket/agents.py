@@ -18,7 +18,8 @@ from protocol.dialect import Question
 from signal_gateway.domain.errors import DuplicateLink, GatewayError
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
-from signal_gateway.websocket.link import Ears, Handler, Link
+from signal_gateway.websocket.ears import Ears, Handler
+from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import REPORT_HANDLERS
 
 WIRE_VERSION = "1.0.0"

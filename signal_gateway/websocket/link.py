@@ -5,8 +5,7 @@ outbox. A handler that is a plain function runs at once; one that must wait paus
 deadline, so the messages of a link are always heard in order.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
+from signal_gateway.websocket.ears import BeatHandler, Ears, Handler
 from signal_gateway.websocket.frame_parser import BINARY, CLOSE, PING, PONG, TEXT, FrameParser, data_frame
 from signal_gateway.websocket.handshake import Request
 from signal_gateway.websocket.outbox import Outbox
@@ -41,18 +41,6 @@ HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 log = logger("websocket")
 
 Heard = TypeVar("Heard")
-Handler = Callable[["Link", Any, Question], Coroutine[Any, Any, None] | None]
-BeatHandler = Callable[["Link"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ears:
-    """What one kind of link hears: a handler for each type of message, before and after authentication."""
-
-    before: Mapping[type, Handler]
-    after: Mapping[type, Handler]
-    plain_beat: BeatHandler | None = None
-    """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
 
 
 class Link:

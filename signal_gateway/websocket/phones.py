@@ -11,7 +11,8 @@ from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.report import Report
 from signal_gateway.services.authentication import PhoneAdmission
 from signal_gateway.services.subscriber_ids import SubscriberIds
-from signal_gateway.websocket.link import Ears, Handler, Link
+from signal_gateway.websocket.ears import Ears, Handler
+from signal_gateway.websocket.link import Link
 
 JSON_ACK = "ack"
 """The answer of a phone's JSON, which has none in the source: only what carries a `request_id` gets it."""

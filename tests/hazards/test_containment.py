@@ -19,7 +19,8 @@ from signal_gateway.domain.events import DeviceLinked, DeviceUnlinked, ReportFil
 from signal_gateway.testing.client import Client, LinkClosed
 from signal_gateway.testing.world import Transport, World, open_world
 from signal_gateway.websocket.agents import AGENT_EARS
-from signal_gateway.websocket.link import Ears, Link
+from signal_gateway.websocket.ears import Ears
+from signal_gateway.websocket.link import Link
 from tests.websocket.talk import closing, connect, frame, hear, phone_headers
 
 BYSTANDERS = 99

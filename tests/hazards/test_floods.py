@@ -14,7 +14,8 @@ from wsproto.events import Pong
 from protocol.phone_reports import PhoneReport
 from signal_gateway.config import Config
 from signal_gateway.testing.world import World
-from signal_gateway.websocket.link import Ears, Link
+from signal_gateway.websocket.ears import Ears
+from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.server_settings import ServerSettings
 from signal_gateway.websocket.tls import RECORD_BYTES_MAX
 from tests.hazards.upgrades import PHONE, head

@@ -11,7 +11,8 @@ from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.testing.world import World, open_world
 from signal_gateway.websocket.agents import AGENT_EARS
-from signal_gateway.websocket.link import Ears, Link
+from signal_gateway.websocket.ears import Ears
+from signal_gateway.websocket.link import Link
 from tests.websocket.client_frames import binary
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import UUID, ask, closing, connect, frame, hear

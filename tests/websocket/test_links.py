@@ -19,7 +19,8 @@ from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.agents import AGENT_EARS
-from signal_gateway.websocket.link import Ears, Link
+from signal_gateway.websocket.ears import Ears
+from signal_gateway.websocket.link import Link
 from tests.websocket.client_frames import binary, client_frame, close, ping, text
 from tests.websocket.talk import ask, closing, connect, frame, hear, phone_headers
 

@@ -15,7 +15,8 @@ from protocol.phone_reports import PhoneReport
 from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.testing.world import Transport, open_world
-from signal_gateway.websocket.link import Ears, Link
+from signal_gateway.websocket.ears import Ears
+from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.server_settings import ServerSettings
 from tests.websocket.client_frames import client_frame, ping
 from tests.websocket.conftest import DEMO_AUTH, TRANSPORT_NAMES, TRANSPORTS, Pump

@@ -1,0 +1,22 @@
+"""What one kind of link hears: the tables of its handlers (DESIGN.md §3)."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.dialect import Question
+
+# What a handler is given first is the link itself; a table of handlers need not know what that is.
+Handler = Callable[[Any, Any, Question], Coroutine[Any, Any, None] | None]
+"""Takes the link, the typed message and its question. What it returns must be waited for; a plain function has ended."""
+BeatHandler = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """A handler for each type of message, before and after authentication."""
+
+    before: Mapping[type, Handler]
+    after: Mapping[type, Handler]
+    plain_beat: BeatHandler | None = None
+    """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
