@@ -9,29 +9,16 @@ that of one who insists. `kept` is what the process had grown by at the end, a m
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.processes import cpu_s, resident_bytes
+from bench.shipped import shipped_gateway
 from signal_gateway.testing.hostile import KINDS
 
-CONFIG = """
-[server]
-port = 0
-max_connections = 20000
-[metrics]
-enabled = false
-[auth]
-enrolment_keys = ["bench:bench-enrolment-key"]
-[logging]
-console_output = false
-"""
 SAMPLE_EVERY_S = 0.25
 SETTLE_S = 3.0
 """Seconds in which the server says goodbye to the last of them."""
@@ -49,56 +36,26 @@ class Cost:
     """How attempts ended, and how often."""
 
 
-def cpu_s(process_id: int) -> float:
-    """User and system seconds of a process."""
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_bytes(process_id: int) -> int:
-    """Resident memory of a process."""
-    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@contextmanager
-def server() -> Generator[tuple[subprocess.Popen[str], str]]:
-    """A gateway with the shipped limits: its process and its URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.toml").write_text(CONFIG)
-        command = [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
-        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            said = ""
-            while (found := re.search(r"ws://\S+/ws", said)) is None:
-                if not (line := process.stdout.readline()):
-                    raise RuntimeError("the gateway did not start")
-                said += line
-            try:
-                yield process, found[0]
-            finally:
-                process.kill()
-
-
 def measure(kinds: list[str], each: int, seconds: float) -> Cost:
     """Let a crowd of these kinds at a fresh server, and look at its process."""
-    with server() as (process, url):
-        command = [sys.executable, "-m", "signal_gateway.testing.crowd", url, "--each", str(each), "--seconds", str(seconds)]
+    with shipped_gateway() as server:
+        process_id = server.process.pid
+        command = [sys.executable, "-m", "signal_gateway.testing.crowd", server.url, "--each", str(each), "--seconds", str(seconds)]
         environ = {**os.environ, "SIMULATE_ENROLMENT_KEY": "bench-enrolment-key"}
-        before_bytes, before_s, begun_at = resident_bytes(process.pid), cpu_s(process.pid), time.monotonic()
+        before_bytes, before_s, begun_at = resident_bytes(process_id), cpu_s(process_id), time.monotonic()
         peak_bytes = before_bytes
         with tempfile.TemporaryFile("w+") as told_by_crowd:
             with subprocess.Popen([*command, "--kinds", *kinds], env=environ, stdout=told_by_crowd) as crowd:
                 while crowd.poll() is None:
                     time.sleep(SAMPLE_EVERY_S)
-                    peak_bytes = max(peak_bytes, resident_bytes(process.pid))
+                    peak_bytes = max(peak_bytes, resident_bytes(process_id))
             told_by_crowd.seek(0)
             ends: dict[str, dict[str, int]] = json.loads(told_by_crowd.readlines()[-1])
-        spent_s, took_s = cpu_s(process.pid) - before_s, time.monotonic() - begun_at
+        spent_s, took_s = cpu_s(process_id) - before_s, time.monotonic() - begun_at
         time.sleep(SETTLE_S)
         clients = each * len(kinds)
         told = {f"{kind}: {end}" if len(kinds) > 1 else end: count for kind, counts in ends.items() for end, count in counts.items()}
-        kept_bytes = resident_bytes(process.pid) - before_bytes
+        kept_bytes = resident_bytes(process_id) - before_bytes
     return Cost(spent_s / took_s / clients, (peak_bytes - before_bytes) / clients, kept_bytes / clients, told)
 
 

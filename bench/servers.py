@@ -17,11 +17,11 @@ from bench import build
 from bench.build import Unmeasured
 from bench.messages import ENROLMENT_KEY, greeting_bytes
 from bench.processes import cores
+from signal_gateway.testing.localhost import CERTIFICATE_PATH
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 INSTALLED = Path(__file__).parent / ".peers"
-CERTIFICATE = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out chain.pem"
 CONFIG = """
 [server]
 port = 0
@@ -48,8 +48,8 @@ level = "warning"
 """Every limit is in force and counted, at a height that the load does not reach."""
 TLS = """
 tls_enabled = true
-tls_cert_path = "chain.pem"
-tls_key_path = "key.pem"
+tls_cert_path = "{certificate}"
+tls_key_path = "{certificate}"
 """
 
 
@@ -82,10 +82,8 @@ def gateway(clients: int = 0, tls: bool = False) -> Generator[Server]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = json.dumps([f"bench-{number:05}:bench-token-{number:05}" for number in range(clients)])
-        text = CONFIG.format(api_keys=keys, enrolment_key=ENROLMENT_KEY, server=TLS if tls else "")
+        text = CONFIG.format(api_keys=keys, enrolment_key=ENROLMENT_KEY, server=TLS.format(certificate=CERTIFICATE_PATH) if tls else "")
         (folder / "config.toml").write_text(text)
-        if tls:
-            _make_certificate(folder)
         command = [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
         with _running(command, folder, {"PYTHONPATH": str(ROOT)}) as server:
             yield server
@@ -161,9 +159,3 @@ def _url_of(process: subprocess.Popen[str], errors: Path) -> str:
         if found := re.search(r"wss?://127\.0\.0\.1:\d+\S*", line):
             return found[0]
     raise Unmeasured(f"the server did not start: {errors.read_text().strip()[-500:]}")
-
-
-def _make_certificate(folder: Path) -> None:
-    if shutil.which("openssl") is None:
-        raise Unmeasured("there is no openssl to make a certificate")
-    subprocess.run(["openssl", *CERTIFICATE.split()], cwd=folder, check=True, capture_output=True)

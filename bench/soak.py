@@ -8,27 +8,13 @@ A long soak is several fleets one after the other, half an hour each.
 
 import argparse
 import os
-import re
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
 
-CONFIG = """
-[server]
-port = 0
-max_connections = 20000
-[metrics]
-port = 0
-[auth]
-enrolment_keys = ["bench:bench-enrolment-key"]
-[logging]
-console_output = false
-"""
+from bench.shipped import Shipped, shipped_gateway
+
 LINE_EVERY_S = 10.0
 RUN_S = 1800.0
 SETTLE_S = 900.0
@@ -38,42 +24,14 @@ COUNTED = ("process_open_fds", "signal_gateway_loop_tasks")
 MEMORY = "process_resident_memory_bytes"
 
 
-class Soaked:
-    """A running server, and the port on which it tells of itself."""
-
-    def __init__(self, process: subprocess.Popen[str], url: str, metrics_url: str) -> None:
-        self.process = process
-        self.url = url
-        self._metrics_url = metrics_url
-
-    def numbers(self) -> dict[str, float]:
-        """All that it counts, by name and labels."""
-        with urllib.request.urlopen(self._metrics_url, timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+def numbers(soaked: Shipped) -> dict[str, float]:
+    """All that it counts, by name and labels."""
+    with urllib.request.urlopen(soaked.metrics_url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
 
 
-@contextmanager
-def server() -> Generator[Soaked]:
-    """A server with the shipped limits in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.toml").write_text(CONFIG)
-        command = [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
-        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-        with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            said = ""
-            while not (metrics := re.search(r"http://\S+/metrics", said)) or not (url := re.search(r"ws://\S+/ws", said)):
-                if not (line := process.stdout.readline()):
-                    raise RuntimeError("the gateway did not start")
-                said += line
-            try:
-                yield Soaked(process, url[0], metrics[0])
-            finally:
-                process.kill()
-
-
-def fleet(soaked: Soaked, phones: int, hostile: int, seconds: float) -> subprocess.Popen[bytes]:
+def fleet(soaked: Shipped, phones: int, hostile: int, seconds: float) -> subprocess.Popen[bytes]:
     """`simulate` against it, for so long."""
     command = [sys.executable, "-m", "signal_gateway", "simulate", "--url", soaked.url, "--phones", str(phones), "--agents", "0"]
     command += ["--hostile", str(hostile), "--seconds", str(seconds)]
@@ -95,13 +53,13 @@ def line(begun_at: float, now: dict[str, float]) -> str:
     )
 
 
-def settled(soaked: Soaked) -> dict[str, float]:
+def settled(soaked: Shipped) -> dict[str, float]:
     """The numbers once the last link has ended. One that was over its rate of frames ends when what it had sent has been read."""
     gives_up_at = time.monotonic() + SETTLE_S
-    while links_of(now := soaked.numbers()) and time.monotonic() < gives_up_at:
+    while links_of(now := numbers(soaked)) and time.monotonic() < gives_up_at:
         time.sleep(1.0)
     time.sleep(LAST_TASKS_S)
-    return soaked.numbers() if not links_of(now) else now
+    return numbers(soaked) if not links_of(now) else now
 
 
 def main() -> int:
@@ -111,7 +69,7 @@ def main() -> int:
     parser.add_argument("--hostile", type=int, default=5, help="Of each kind.")
     parser.add_argument("--seconds", type=float, default=60.0)
     asked = parser.parse_args()
-    with server() as soaked:
+    with shipped_gateway() as soaked:
         fleet(soaked, 50, 2, 12.0).wait()  # opens what is opened on demand, once and for all
         before, begun_at = settled(soaked), time.monotonic()
         print(line(begun_at, before))
@@ -121,7 +79,7 @@ def main() -> int:
             with fleet(soaked, asked.phones, asked.hostile, min(left_s, RUN_S)) as running:
                 while running.poll() is None:
                     time.sleep(LINE_EVERY_S)
-                    now = soaked.numbers()
+                    now = numbers(soaked)
                     memory.append(now[MEMORY])
                     print(line(begun_at, now), flush=True)
         after = settled(soaked)
