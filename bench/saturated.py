@@ -89,7 +89,7 @@ async def _writer(folder: Path) -> AsyncGenerator[BatchWriter]:
         async with open_database(settings, folder, metrics) as database:
             await migrate(database)
             async with running(database, settings, metrics) as writer:
-                with Nap(lambda: database.jobs_outstanding > 0, metrics).installed():
+                with Nap(lambda: database.jobs_outstanding, lambda: database.jobs_answered, metrics).installed():
                     yield writer
 
 

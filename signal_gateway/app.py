@@ -194,7 +194,7 @@ async def storage_running(config: Config, metrics: Metrics, health: Health) -> A
         async with trio.open_nursery() as nursery:
             await nursery.start(writer.run)
             try:
-                with Nap(lambda: database.jobs_outstanding > 0, metrics).installed():
+                with Nap(lambda: database.jobs_outstanding, lambda: database.jobs_answered, metrics).installed():
                     yield database, writer
             finally:
                 writer.close()

@@ -2,7 +2,8 @@
 
 A thread of Python that wants the interpreter asks for it, and waits until the one that has it lets go. The loop lets go in each system
 call, for microseconds, and takes it back before the other has woken: kept busy by small slices of work, it can starve the thread of the
-database for minutes. So a busy loop sleeps for a tenth of a millisecond now and then, and only while somebody waits for another thread.
+database for minutes. So a busy loop sleeps for a tenth of a millisecond now and then, while somebody waits for another
+thread and nothing comes back from it.
 """
 
 import time
@@ -13,22 +14,27 @@ import trio
 
 from signal_gateway.observe.metrics import Metrics
 
+NAP_AFTER_S = 0.003
+"""Seconds in which nothing came back from the other thread, after which the loop believes that it starves it."""
 NAP_EVERY_S = 0.0005
-"""Seconds of a loop that was not idle, after which it naps: a batch of 500 rows asks for the interpreter some forty times."""
+"""Seconds between two naps from then on: a batch of 500 rows asks for the interpreter some forty times."""
 NAP_S = 0.0001
 """Seconds of a nap, at least: it ends when the other thread lets go again."""
 
 
 class Nap(trio.abc.Instrument):
-    """`is_awaited` tells whether another thread has work that somebody waits for.
+    """`waiting` tells how many jobs of another thread somebody waits for, `answered` how many have come back so far.
 
     Trio calls it once for each pass of its loop, however many tasks run in that.
     """
 
-    def __init__(self, is_awaited: Callable[[], bool], metrics: Metrics) -> None:
-        self._is_awaited = is_awaited
+    def __init__(self, waiting: Callable[[], int], answered: Callable[[], int], metrics: Metrics) -> None:
+        self._waiting = waiting
+        self._answered = answered
+        self._answered_before = 0
         self._naps = metrics.counter("loop_naps_total", "Naps of a busy event loop, for threads that somebody waits for.")
-        self._rested_at = time.perf_counter()
+        self._looked_at = self._well_at = time.perf_counter()
+        self._has_waited = False
 
     @contextmanager
     def installed(self) -> Generator[None]:
@@ -41,17 +47,20 @@ class Nap(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         """A loop that is about to wait lets the others have the interpreter anyway."""
-        if timeout > 0:
-            self._rested_at = float("inf")
+        self._has_waited = timeout > 0
 
     def after_io_wait(self, timeout: float) -> None:
-        """The loop has looked for events: nap, if it has not waited for them for too long."""
+        """The loop has looked for events: nap, if it starves the other thread."""
         now = time.perf_counter()
-        if self._rested_at > now:
-            self._rested_at = now
-        elif now - self._rested_at >= NAP_EVERY_S:
-            if self._is_awaited():
+        if self._has_waited:
+            self._looked_at = self._well_at = now
+        elif now - self._looked_at >= NAP_EVERY_S:
+            self._looked_at = now
+            answered, before = self._answered(), self._answered_before
+            self._answered_before = answered
+            if answered != before or not self._waiting():
+                self._well_at = now
+            elif now - self._well_at >= NAP_AFTER_S:
                 time.sleep(NAP_S)
                 self._naps.add()
-                now = time.perf_counter()
-            self._rested_at = now
+                self._looked_at = time.perf_counter()

@@ -89,6 +89,11 @@ class IslandDatabase:
         """See Database.jobs_outstanding."""
         return self._island.jobs_outstanding
 
+    @property
+    def jobs_answered(self) -> int:
+        """Work that has come back so far: while this stands still, the island makes no headway."""
+        return self._island.jobs_answered
+
     async def read(self, work: Work[T], *, timeout_s: float | None = None) -> T:
         """See Database.read."""
         return await self._island.run(lambda: self._read(work, timeout_s or self._timeout_s))

@@ -22,6 +22,7 @@ class Island:
 
     def __init__(self, name: str) -> None:
         self.jobs_outstanding = 0
+        self.jobs_answered = 0
         self._trio = trio.lowlevel.current_trio_token()
         self._loop = asyncio.new_event_loop()
         self._jobs: set[asyncio.Task[Any]] = set()  # asyncio keeps only weak references to its tasks
@@ -49,6 +50,7 @@ class Island:
 
         def counted(result: outcome.Outcome[T]) -> None:
             self.jobs_outstanding -= 1
+            self.jobs_answered += 1
             answered(result)
 
         self.jobs_outstanding += 1

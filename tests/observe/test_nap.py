@@ -7,7 +7,7 @@ import trio
 
 from signal_gateway.observe import nap
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.observe.nap import NAP_EVERY_S, NAP_S, Nap
+from signal_gateway.observe.nap import NAP_AFTER_S, NAP_EVERY_S, NAP_S, Nap
 
 
 class Clock:
@@ -41,26 +41,44 @@ def passes(instrument: Nap, clock: Clock, count: int, work_s: float, waits: bool
         instrument.after_io_wait(timeout)
 
 
-def test_a_loop_that_never_waits_naps_now_and_then_while_somebody_waits_for_another_thread(clock: Clock):
+def stuck(metrics: Metrics) -> Nap:
+    """One job is waited for, and does not come back."""
+    return Nap(lambda: 1, lambda: 0, metrics)
+
+
+def test_a_loop_that_never_waits_naps_now_and_then_while_a_job_does_not_come_back(clock: Clock):
     metrics = Metrics()
-    passes(Nap(lambda: True, metrics), clock, 100, NAP_EVERY_S / 5 + 1e-9)
-    assert clock.slept == [NAP_S] * 20
-    assert b"signal_gateway_loop_naps_total 20.0" in metrics.text()
+    instrument = stuck(metrics)
+    passes(instrument, clock, 30, NAP_AFTER_S / 31)
+    assert clock.slept == []
+    passes(instrument, clock, 100, NAP_EVERY_S / 5 + 1e-9)
+    assert set(clock.slept) == {NAP_S}
+    assert 19 <= len(clock.slept) <= 20
+    assert f"signal_gateway_loop_naps_total {len(clock.slept)}.0".encode() in metrics.text()
 
 
 def test_nobody_naps_for_threads_that_nobody_waits_for(clock: Clock):
-    passes(Nap(lambda: False, Metrics()), clock, 100, NAP_EVERY_S)
+    passes(Nap(lambda: 0, lambda: 7, Metrics()), clock, 100, NAP_EVERY_S)
+    assert clock.slept == []
+
+
+def test_nobody_naps_while_jobs_come_back(clock: Clock):
+    answered = iter(range(1000))
+    passes(Nap(lambda: 5, lambda: next(answered), Metrics()), clock, 100, NAP_EVERY_S)
     assert clock.slept == []
 
 
 def test_a_loop_that_waits_for_events_has_let_the_others_go_on_already(clock: Clock):
-    passes(Nap(lambda: True, Metrics()), clock, 100, NAP_EVERY_S * 0.9, waits=True)
+    instrument = stuck(Metrics())
+    for _ in range(100):
+        passes(instrument, clock, 4, NAP_AFTER_S / 5)
+        passes(instrument, clock, 1, 0.0, waits=True)
     assert clock.slept == []
 
 
 async def test_trio_calls_it_in_a_loop_that_is_never_idle():
     metrics = Metrics()
-    with Nap(lambda: True, metrics).installed():
+    with stuck(metrics).installed():
         while not metrics_say_naps(metrics):
             ends_at = time.perf_counter() + NAP_EVERY_S
             while time.perf_counter() < ends_at:
