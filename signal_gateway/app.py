@@ -36,6 +36,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database, open_database
 from signal_gateway.storage.migrate import migrate
 from signal_gateway.websocket.admission import Admission
+from signal_gateway.websocket.connection import Bounds
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
@@ -110,7 +111,7 @@ class Gateway:
             session=config.session,
             security=security,
             link=config.link,
-            outbox=config.outbox,
+            bounds=_bounds_of(config, self.limits),
             auth_deadline_s=auth.deadline_s,
             metrics=metrics,
             hub=self.hub,
@@ -208,6 +209,17 @@ def _failure_logged() -> Generator[None]:
     except Exception as error:
         log.critical("the server failed", error=type(error).__name__, exc_info=not isinstance(error, OSError))
         raise
+
+
+def _bounds_of(config: Config, limits: Limits) -> Bounds:
+    return Bounds(
+        outbox=config.outbox,
+        frames=limits.frames,
+        fragments_max=config.link.fragments_max,
+        message_bytes_max=config.server.max_message_size,
+        read_bytes_max=config.server.read_buffer_size,
+        close_s=config.link.close_s,
+    )
 
 
 def _settle_collector() -> None:

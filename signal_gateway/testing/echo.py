@@ -8,26 +8,35 @@ shows the certificate `signal_gateway/testing/localhost.pem`, which clients must
 
 import argparse
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import trio
-import trio_websocket
 
 from protocol.close_codes import CloseCode
 from signal_gateway.domain.rate_limit import Rate
 from signal_gateway.lifecycle import stage
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.testing.localhost import server_context
-from signal_gateway.websocket.frame_parser import BINARY, CLOSE, PONG, TEXT, FrameParser, data_frame
-from signal_gateway.websocket.handshake import GoneAway, HandshakeSettings, Refused, check_upgrade, plain_answer, read_request
+from signal_gateway.websocket.connection import Bounds, Connection
+from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
+from signal_gateway.websocket.handshake import (
+    GoneAway,
+    HandshakeSettings,
+    Refused,
+    Request,
+    check_upgrade,
+    plain_answer,
+    read_request,
+    upgrade_answer,
+)
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import GONE
-from signal_gateway.websocket.outbox import Outbox, OutboxSettings
+from signal_gateway.websocket.outbox import OutboxSettings
 from signal_gateway.websocket.server_settings import ServerSettings
 from signal_gateway.websocket.sockets import open_listeners, port_of
-from signal_gateway.websocket.stream import LinkStream
 from signal_gateway.websocket.turn import Turn
 
 MESSAGE_BYTES_MAX = 1_048_576
@@ -39,98 +48,73 @@ UNLIMITED = Rate(0.0, 0.0)
 class EchoLink:
     """One connection that says what it hears."""
 
-    def __init__(self, transport: trio.abc.Stream, nursery: trio.Nursery, metrics: Metrics, turn: Turn, message_bytes_max: int) -> None:
-        self._transport = transport
-        self._nursery = nursery
-        self._metrics = metrics
-        self._turn = turn
-        self._message_bytes_max = message_bytes_max
+    def __init__(self, transport: trio.abc.Stream, request: Request, metrics: Metrics, turn: Turn, message_bytes_max: int) -> None:
         # A message may come back before its sender reads again: the outbox holds one, and what else is under way.
-        settings = OutboxSettings(messages_max=100_000, bytes_max=4 * message_bytes_max + 1_048_576)
-        self._outbox = Outbox(settings, transport, metrics, turn, self._spawn, self._end)
-        self._websocket: trio_websocket.WebSocketConnection | None = None
+        bounds = Bounds(
+            outbox=OutboxSettings(messages_max=100_000, bytes_max=4 * message_bytes_max + 1_048_576),
+            frames=UNLIMITED,
+            fragments_max=message_bytes_max,
+            message_bytes_max=message_bytes_max,
+            read_bytes_max=READ_BYTES_MAX,
+            close_s=CLOSE_S,
+        )
+        self._connection = Connection(self, transport, upgrade_answer(request), request.rest, bounds, metrics, turn)
+        self._outbox = self._connection.outbox
+        self._connection.parser.limit_messages(message_bytes_max, "server.max_message_size")
 
     async def run(self, lane: Lane | None) -> None:
-        """Answer the upgrade, and echo until the link is closed. Raises Refused, GoneAway."""
-        request = await read_request(self._transport, HandshakeSettings())
-        check_upgrade(replace(request, path="/ws"))
-        self._stream = LinkStream(self._transport, self._outbox, request, UNLIMITED, self._metrics, self._turn, self._spawn, READ_BYTES_MAX)
-        self._parser = self._stream.parser = FrameParser(self, fragments_max=self._message_bytes_max)
-        self._parser.limit_messages(self._message_bytes_max, "server.max_message_size")
-        self._stream.last_word = self._close_frame
-        with trio.fail_after(CLOSE_S):
-            wrap = trio_websocket.wrap_server_stream
-            proposal = await wrap(self._nursery, self._stream, max_message_size=self._message_bytes_max)
-            self._websocket = await proposal.accept()
-        self._stream.begin(lane)
+        """Echo until the link is closed."""
         try:
-            await self._echo_for_library(self._websocket)
-        except trio_websocket.ConnectionClosed:
-            await self._stream.aclose()
+            async with trio.open_nursery() as nursery:
+                await self._connection.serve(nursery, lane, _nothing)
+        finally:
+            self._connection.let_go()
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
-        """See FrameHearer."""
+        """See Hearer."""
         self._outbox.put(data_frame(TEXT if is_text else BINARY, payload))
         return True
 
-    def hear_ping(self, payload: bytes) -> None:
-        """See FrameHearer."""
-        self._outbox.put(data_frame(PONG, payload))
+    def hear_late(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None]:
+        """See Hearer."""
+        self.hear_data(is_text, payload)
+        return self._outbox.drain()
 
     def hear_pong(self) -> None:
-        """See FrameHearer."""
-
-    def pass_on(self, data: bytes) -> None:
-        """See FrameHearer."""
-        self._stream.pass_on(data)
+        """See Hearer."""
 
     def refuse_size(self, limit: str) -> None:
-        """See FrameHearer."""
-        self._spawn(partial(self._close, CloseCode.TOO_BIG))
+        """See Hearer."""
+        self._connection.close(CloseCode.TOO_BIG, limit)
 
-    async def _echo_for_library(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        while True:
-            message = await websocket.get_message()
-            is_text = isinstance(message, str)
-            self.hear_data(is_text, message.encode() if isinstance(message, str) else message)
-            await self._outbox.drain()
-            self._parser.library_gave_message()
-            self._stream.go_on()
+    def ended(self, code: int, reason: str) -> None:
+        """See Hearer."""
 
-    async def _close(self, code: int) -> None:
-        if self._websocket is not None:
-            with trio.move_on_after(CLOSE_S):
-                await self._websocket.aclose(code)
-        self._nursery.cancel_scope.cancel()
-
-    def _close_frame(self) -> bytes | None:
-        closed = self._websocket.closed if self._websocket is not None else None
-        if closed is None or closed.code not in (CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA):
-            return None
-        return data_frame(CLOSE, int(closed.code).to_bytes(2, "big"))
-
-    def _end(self, limit: str) -> None:
-        self._nursery.cancel_scope.cancel()
-
-    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(task)
+    def too_slow(self, limit: str) -> None:
+        """See Hearer."""
+        self._connection.close(CloseCode.SLOW, limit)
 
 
 async def serve_connection(transport: trio.abc.Stream, metrics: Metrics, turn: Turn, lane: Lane | None, message_bytes_max: int) -> None:
     """One connection, whatever becomes of it."""
     try:
-        async with trio.open_nursery() as nursery:
-            try:
-                await EchoLink(transport, nursery, metrics, turn, message_bytes_max).run(lane)
-            except Refused as refused:
-                await transport.send_all(plain_answer(refused))
-            except GoneAway:
-                pass
-            nursery.cancel_scope.cancel()
+        try:
+            request = await read_request(transport, HandshakeSettings())
+            check_upgrade(replace(request, path="/ws"))
+        except Refused as refused:
+            await transport.send_all(plain_answer(refused))
+        except GoneAway:
+            pass
+        else:
+            await EchoLink(transport, request, metrics, turn, message_bytes_max).run(lane)
     except* GONE:
         pass
     finally:
         await trio.aclose_forcefully(transport)
+
+
+def _nothing() -> None:
+    """An echo greets nobody."""
 
 
 async def serve(

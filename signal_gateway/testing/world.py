@@ -51,11 +51,13 @@ Transport = Literal["memory", "sockets", "tls"]
 class World:
     """One gateway and whoever connects to it. Made by `open_world`."""
 
+    links: trio.Nursery
+    """Where connections and simulated devices live: they end before the loops of the services, as in the real one."""
+
     def __init__(
         self,
         config: Config,
         database: InlineDatabase,
-        links: trio.Nursery,
         seed: int,
         transport: Transport,
         network: Network,
@@ -63,8 +65,6 @@ class World:
     ) -> None:
         # A restart on the same database is another life: its sessions must not have the ids of the one before.
         self.random = Random(f"{seed} after {database.commits} commits")
-        self.links = links
-        """Where connections and simulated devices live."""
         self.history = history
         """What happened, in order."""
         self.network = network
@@ -194,17 +194,17 @@ async def open_world(
         told.hears_gateway = True
         told.note(GATEWAY, "begun", kept.commits)
         net = network or Network(faults, Random(f"network of {seed}"), told.note_fault)
+        world = World(config or Config(), kept, seed, transport, net, told)
         async with trio.open_nursery() as storage:
-            async with trio.open_nursery() as links:
-                world = World(config or Config(), kept, links, seed, transport, net, told)
-                await storage.start(world.writer.run)
-                gateway = world.gateway
-                async with stage(*gateway.service_loops), stage(*gateway.door_loops):
-                    try:
-                        yield world
-                    finally:
-                        told.note(GATEWAY, "ending")
-                        links.cancel_scope.cancel()
+            await storage.start(world.writer.run)
+            gateway = world.gateway
+            async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
+                world.links = links
+                try:
+                    yield world
+                finally:
+                    told.note(GATEWAY, "ending")
+                    links.cancel_scope.cancel()
             world.writer.close()
         told.note_metrics(world.metrics)
     if database is None:

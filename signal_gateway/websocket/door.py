@@ -12,10 +12,10 @@ from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.websocket.admission import Admission, SecuritySettings
+from signal_gateway.websocket.connection import Bounds
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.link_settings import LinkSettings
-from signal_gateway.websocket.outbox import OutboxSettings
 from signal_gateway.websocket.server_settings import ServerSettings, SessionSettings
 from signal_gateway.websocket.turn import Turn
 
@@ -28,7 +28,8 @@ class Door:
     session: SessionSettings
     security: SecuritySettings
     link: LinkSettings
-    outbox: OutboxSettings
+    bounds: Bounds
+    """Of every connection."""
     auth_deadline_s: float
     """Seconds from the upgrade to CONNECT or REGISTER."""
     metrics: Metrics

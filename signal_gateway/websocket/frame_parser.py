@@ -1,9 +1,9 @@
 """WebSocket frames of one link: what we hear ourselves, and what trio-websocket gets (RFC 6455 §5; DESIGN.md §4).
 
 trio-websocket stays the authority on the protocol. This parser takes from the byte stream what is plain and frequent - whole, masked,
-unfragmented data frames, pings and pongs - and passes everything else on, unchanged and in order. It reads the header of what it
-passes on, too, so that it knows where that frame ends, whether a fragmented message is under way, and refuses sizes before a byte
-of the payload is read. After a close frame or a violation nothing more is ours: the library gets all the rest.
+unfragmented data frames, pings, pongs and a close between messages - and passes everything else on, unchanged and in order. It reads
+the header of what it passes on, too, so that it knows where that frame ends, whether a fragmented message is under way, and refuses
+sizes before a byte of the payload is read. After a violation, or a close that is not plain, the library gets all the rest.
 
 No I/O and no clock here: bytes in, calls on a FrameHearer out.
 """
@@ -25,6 +25,9 @@ _FIN = 0x80
 _RESERVED = 0x70
 _MASKED = 0x80
 _CONTROL_BYTES_MAX = 125
+NO_STATUS = 1005
+"""The code of a close without one; it never travels."""
+_PLAIN_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013})
 _SMALL_BYTES_MAX = 125
 """Bytes of a payload whose length stands in the second byte of its frame."""
 _SMALL_HEAD_BYTES = 6
@@ -47,8 +50,12 @@ class FrameHearer(Protocol):
         """A pong: a sign of life."""
         ...
 
-    def pass_on(self, data: bytes) -> None:
-        """Bytes for the library."""
+    def hear_close(self, payload: bytes) -> bool:
+        """A whole close frame, between messages. Returns False to have it passed on, and all that follows."""
+        ...
+
+    def pass_on(self, data: bytes) -> bool:
+        """Bytes for the library. Returns False when nobody takes them, and no message will come of them."""
         ...
 
     def refuse_size(self, limit: str) -> None:
@@ -244,10 +251,21 @@ class FrameParser:
                 else:
                     self._hearer.hear_pong()
                 return stop
+            elif first == CLOSE and length <= _CONTROL_BYTES_MAX and not self._in_fragments:
+                return self._hear_close(buffer, at, body + 4, stop, end)
         if not (second & 0x80 and is_minimal):
             self._library_only = True
             return at
         return self._begin_passing(first, length, stop - at, at)
+
+    def _hear_close(self, buffer: bytes, at: int, body: int, stop: int, end: int) -> int:
+        if stop > end:
+            return at
+        if not self._hearer.hear_close(apply_mask(buffer[body:stop], buffer[body - 4 : body])):
+            self._library_only = True
+            return at
+        self._stopped = True
+        return stop
 
     def _begin_passing(self, first: int, length: int, frame_bytes: int, at: int) -> int:
         """The library's frame: large, fragmented, not UTF-8, a close, or against the rules."""
@@ -275,11 +293,11 @@ class FrameParser:
     def _pass(self, buffer: bytes, at: int, end: int) -> int:
         stop = min(end, at + self._passing)
         self._passing -= stop - at
+        is_taken = self._hearer.pass_on(buffer[at:stop])
         if not self._passing and self._passing_ends_message:
             self._passing_ends_message = False
-            self._awaits_library = self.is_paused = True
+            self._awaits_library = self.is_paused = is_taken
             self.messages_ended += 1
-        self._hearer.pass_on(buffer[at:stop])
         return stop
 
     def _refuse(self, limit: str, at: int) -> int:
@@ -300,8 +318,11 @@ class _Nobody:
     def hear_pong(self) -> None:
         pass
 
-    def pass_on(self, data: bytes) -> None:
-        pass
+    def hear_close(self, payload: bytes) -> bool:
+        return True
+
+    def pass_on(self, data: bytes) -> bool:
+        return False
 
     def refuse_size(self, limit: str) -> None:
         pass
@@ -324,8 +345,23 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
+def close_code(payload: bytes) -> int | None:
+    """The code of a close frame that is plain; NO_STATUS of an empty one, None where the library is to judge (RFC 6455 §7.4)."""
+    if not payload:
+        return NO_STATUS
+    code = int.from_bytes(payload[:2], "big")
+    is_plain = len(payload) > 1 and (code in _PLAIN_CLOSE_CODES or 3000 <= code < 5000) and is_utf8(payload[2:])
+    return code if is_plain else None
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A server's close frame; of the reason as much as fits."""
+    text = reason.encode()[: _CONTROL_BYTES_MAX - 2].decode(errors="ignore")
+    return data_frame(CLOSE, int(code).to_bytes(2, "big") + text.encode())
+
+
 def data_frame(first: int, payload: bytes) -> bytes:
-    """A server's frame: not masked, in one piece (RFC 6455 §5.2). `first` is TEXT, BINARY, PING or PONG."""
+    """A server's frame: not masked, in one piece (RFC 6455 §5.2). `first` is TEXT, BINARY, PING, PONG or CLOSE."""
     size = len(payload)
     if size < 126:
         return _SMALL_HEADS[first][size] + payload

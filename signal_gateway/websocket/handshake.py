@@ -1,9 +1,11 @@
 """The head of a request: read within bounds, and who asks (CONTRACT.md §1; RFC 6455 §4.2).
 
-We read the head ourselves, so that a slow, large or broken one costs little and never reaches trio-websocket. What the library gets is a
-head written anew from the few fields that an upgrade needs.
+We read the head ourselves, so that a slow, large or broken one costs little, and answer it ourselves: no extension is ever agreed on
+(C-60), and trio-websocket is called in only by links that need it.
 """
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -22,6 +24,8 @@ from signal_gateway.domain.principal import LinkKind
 CONSOLE_SUBPROTOCOL = "signal-gateway.v1"
 _BEARER_SUBPROTOCOL = "bearer."
 _UPGRADE_HEADERS = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
+_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES = 16
 _READ_BYTES = 4096
 _BEARER = "bearer "
 _STATUS_WORDS = {
@@ -78,14 +82,6 @@ class Request:
     headers: Mapping[str, str]
     rest: bytes
     """Bytes that came right behind the head: the first frames of an eager client."""
-
-    def upgrade_head(self) -> bytes:
-        """The head as trio-websocket is to see it: just what RFC 6455 §4.2.1 asks for; no extension is ever offered (C-60)."""
-        lines = [f"GET {self.path} HTTP/1.1"]
-        for name in _UPGRADE_HEADERS:
-            if (value := self.headers.get(name)) is not None:
-                lines.append(f"{name}: {value}")
-        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
 
 
 async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSettings) -> Request:
@@ -147,8 +143,22 @@ def check_upgrade(request: Request) -> None:
         raise Refused(426, "bad_websocket_version", "WebSocket version 13 is spoken here", {"Sec-WebSocket-Version": "13"})
     if not all(headers.get(name, "").isascii() for name in _UPGRADE_HEADERS):
         raise Refused(400, "bad_request", "the headers of an upgrade are ASCII")
-    if "sec-websocket-key" not in headers or "host" not in headers:
-        raise Refused(400, "bad_request", "an upgrade needs the headers Host and Sec-WebSocket-Key")
+    if "host" not in headers or not _is_key(headers.get("sec-websocket-key", "")):
+        raise Refused(400, "bad_request", "an upgrade needs the headers Host and Sec-WebSocket-Key, which has 16 bytes in base64")
+
+
+def upgrade_answer(request: Request) -> bytes:
+    """The answer that accepts a checked upgrade (RFC 6455 §4.2.2)."""
+    digest = hashlib.sha1(request.headers["sec-websocket-key"].encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
+    lines = (b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: ")
+    return b"\r\n".join(lines) + base64.b64encode(digest) + b"\r\n\r\n"
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _KEY_BYTES
+    except ValueError:
+        return False
 
 
 def kind_of(request: Request) -> LinkKind:

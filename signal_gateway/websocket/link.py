@@ -5,13 +5,11 @@ outbox. A handler that is a plain function runs at once; one that must wait paus
 deadline, so the messages of a link are always heard in order.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
-import trio_websocket
 
 from protocol import dialect
 from protocol.agent import Disconnect, ReportAck
@@ -23,24 +21,20 @@ from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.connection import Connection
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.ears import BeatHandler, Ears, Handler
-from signal_gateway.websocket.frame_parser import BINARY, CLOSE, PING, PONG, TEXT, FrameParser, data_frame
-from signal_gateway.websocket.handshake import Request
-from signal_gateway.websocket.outbox import Outbox
+from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
+from signal_gateway.websocket.handshake import Request, upgrade_answer
 from signal_gateway.websocket.refusals import Refusals
-from signal_gateway.websocket.stream import LinkStream
 
-VIOLATIONS = (CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA)
 ROOM_POLL_S = 0.01
 """Seconds between two looks at a writer that is behind."""
 HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""
 
 log = logger("websocket")
-
-Heard = TypeVar("Heard")
 
 
 class Link:
@@ -62,13 +56,10 @@ class Link:
         """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
         self.speaks_frames = False
         """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
-        self.outbox = Outbox(door.outbox, transport, door.metrics, door.turn, self._spawn, self._too_slow)
-        self.stream = LinkStream(
-            transport, self.outbox, request, door.limits.frames, door.metrics, door.turn, self._spawn, door.server.read_buffer_size
-        )
-        self.parser = FrameParser(self, door.link.fragments_max)
-        self.stream.parser = self.parser
-        self.stream.last_word = self._close_frame_of_violation
+        self._connection = Connection(self, transport, upgrade_answer(request), request.rest, door.bounds, door.metrics, door.turn)
+        self.outbox = self._connection.outbox
+        self.stream = self._connection.stream
+        self.parser = self._connection.parser
         self.parser.limit_messages(door.security.unauthenticated_message_bytes, "security.unauthenticated_message_bytes")
         self._ears = ears
         self._ticket = ticket
@@ -77,7 +68,6 @@ class Link:
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
-        self._is_open = self._is_closing = False
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
 
@@ -86,25 +76,14 @@ class Link:
     async def run(self, greet: Callable[["Link"], None]) -> None:
         """Answer the upgrade, then serve the link until the peer or we end it. `greet` is called once, right after the upgrade."""
         hub = self.door.hub
+
+        def opened() -> None:
+            hub.add(self)
+            greet(self)
+
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                with trio.fail_after(self._settings.close_s):
-                    proposal = await trio_websocket.wrap_server_stream(
-                        nursery, self.stream, max_message_size=self.door.server.max_message_size
-                    )
-                    self._websocket = await proposal.accept()
-                self._is_open = True
-                if self._goodbye is not None:  # its peer was too slow for the answer to the upgrade
-                    self._begin_close()
-                hub.add(self)
-                greet(self)
-                self.stream.begin(self.door.lane)
-                await self._hear_library()
-                if self._is_closing and not self.parser.is_stopped:
-                    await trio.sleep_forever()  # until the peer has answered our close, or `close_s` is over: `_close` ends the nursery
-                await self.stream.aclose()
-                nursery.cancel_scope.cancel()
+                await self._connection.serve(nursery, self.door.lane, opened)
         finally:
             self._fence()
             hub.remove(self)
@@ -118,43 +97,8 @@ class Link:
 
     def _let_go(self) -> None:
         """Cut what its parts know of the link, so that its memory is free at once: nothing collects cycles often (DESIGN.md §4)."""
-        self.parser.stop()
-        self.outbox.end()
-        self.stream.forget_link()
+        self._connection.let_go()
         self._refusals.forget_link()
-        self.__dict__.pop("_nursery", None)
-        self.__dict__.pop("_websocket", None)
-        self._is_open = False
-
-    async def _hear_library(self) -> None:
-        """Hear what only trio-websocket can put together - fragments and large messages - until the link is closed."""
-        try:
-            while True:
-                message = await self._websocket.get_message()
-                is_text = isinstance(message, str)
-                payload = message.encode() if isinstance(message, str) else message
-                if (waiting := self._in_turn(partial(self._hear, is_text, payload))) is not None:
-                    await waiting
-                self._in_turn(self.parser.library_gave_message)
-                self.stream.go_on()
-        except trio_websocket.ConnectionClosed as closed:
-            if self._goodbye is None:
-                code = closed.reason.code if closed.reason is not None else 1006
-                self._goodbye = (code, "closed by the peer" if code != 1006 else "connection lost")
-
-    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Start a task of this link: one that is idle has none but those of the library."""
-        self._nursery.start_soon(task)
-
-    def _begin_close(self) -> None:
-        self._is_closing = True
-        self._spawn(self._close)
-
-    async def _close(self) -> None:
-        code, reason = self._goodbye or (CloseCode.NORMAL, "")
-        with trio.move_on_after(self._settings.close_s):
-            await self._websocket.aclose(code, reason[:120])
-        self._nursery.cancel_scope.cancel()
 
     def close_soon(self, code: int, reason: str, retry_after_s: float | None = None) -> None:
         """Say goodbye and end the link. From this moment on nothing of it is heard, and nothing but the goodbye is said."""
@@ -165,8 +109,7 @@ class Link:
             self.say(goodbye, "disconnect")
         self._goodbye = (code, reason)
         self._fence()
-        if self._is_open:
-            self._begin_close()
+        self._connection.close(code, reason)
 
     def authenticated(self, principal: Principal) -> None:
         """The client has proved who it is: this link speaks for it from now on, and an older one no more."""
@@ -197,18 +140,17 @@ class Link:
                 self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(missed.code, missed.reason)
         elif now - self.outbox.sent_at >= self._settings.ping_after_s:
-            self.outbox.put(data_frame(PING, b""))
-            self.door.metrics.messages.add("out", "ping")
+            self._connection.ping()
 
     @property
     def heard_at(self) -> float:
         """When something was last heard, in Trio seconds."""
         return self.stream.heard_at
 
-    # hearing: called by the frame parser
+    # hearing: called by the connection
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
-        """See FrameHearer: one whole message. False when its handler must wait: the parser keeps what stands behind it."""
+        """See Hearer: one whole message. False when its handler must wait."""
         hear_beat = self._ears.plain_beat
         if (
             self._is_heard
@@ -222,30 +164,33 @@ class Link:
         waiting = self._hear(is_text, payload)
         if waiting is None:
             return True
-        self._nursery.start_soon(self._wait_and_resume, waiting)
+        self._connection.hear_on_after(waiting)
         return False
 
-    def hear_ping(self, payload: bytes) -> None:
-        """See FrameHearer."""
-        self.door.metrics.messages.add("in", "ping")
-        if not self._fenced:
-            self.outbox.put(data_frame(PONG, payload))
-            self.door.metrics.messages.add("out", "pong")
+    def hear_late(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
+        """See Hearer."""
+        return self._hear(is_text, payload)
 
     def hear_pong(self) -> None:
-        """See FrameHearer."""
+        """See Hearer."""
         self.door.metrics.messages.add("in", "pong")
         if self.principal is not None and not self._fenced:
             self.door.presence.heard_from(self.client_id)
 
-    def pass_on(self, data: bytes) -> None:
-        """See FrameHearer."""
-        self.stream.pass_on(data)
-
     def refuse_size(self, limit: str) -> None:
-        """See FrameHearer."""
+        """See Hearer."""
         self.door.metrics.limits.add(limit)
         self.close_soon(CloseCode.TOO_BIG, "the message is too big")
+
+    def ended(self, code: int, reason: str) -> None:
+        """See Hearer."""
+        if self._goodbye is None:
+            self._goodbye = (code, reason)
+        self._fence()
+
+    def too_slow(self, limit: str) -> None:
+        """See Hearer. If the peer begins to read within `close_s`, it gets the close code as its last word."""
+        self.close_soon(CloseCode.SLOW, f"too slow: {limit}")
 
     # saying
 
@@ -327,20 +272,6 @@ class Link:
         if (waiting := handler(self, message, question)) is not None:
             await waiting
 
-    async def _wait_and_resume(self, waiting: Coroutine[Any, Any, None]) -> None:
-        await waiting
-        self._in_turn(self.parser.resume)
-        self.stream.go_on()
-
-    def _in_turn(self, hear: Callable[[], Heard]) -> Heard:
-        """Hear what was kept while something was waited for."""
-        turn = self.door.turn
-        turn.begin(trio.current_time())
-        try:
-            return hear()
-        finally:
-            turn.end()
-
     async def _wait(self, waiting: Coroutine[Any, Any, None], question: Question) -> None:
         """Run a handler that must wait, within the deadline; what it raises is told or contained as for one that need not."""
         try:
@@ -370,15 +301,6 @@ class Link:
         door.metrics.messages.values["out", name] += 1
         door.turn.bytes_out += len(payload)
         self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
-
-    def _too_slow(self, limit: str) -> None:
-        """The peer does not read (H14). If it begins to within `close_s`, it gets the close code as its last word."""
-        self.close_soon(CloseCode.SLOW, f"too slow: {limit}")
-
-    def _close_frame_of_violation(self) -> bytes | None:
-        """trio-websocket hangs up on a client that breaks the protocol; RFC 6455 §7.1.7 would have it told the code first."""
-        closed = self._websocket.closed if self._is_open else None
-        return None if closed is None or closed.code not in VIOLATIONS else data_frame(CLOSE, int(closed.code).to_bytes(2, "big"))
 
     def _tell_presence(self) -> None:
         if self.principal is None:

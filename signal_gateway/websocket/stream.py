@@ -1,8 +1,7 @@
-"""The stream under trio-websocket: every byte of a link passes here (DESIGN.md §4).
+"""What a link reads, and when: every byte of it passes here (DESIGN.md §4).
 
-Towards the library it is a `trio.abc.Stream` that yields the head of an upgrade and then what the frame parser passes on, and that
-sends through the link's one outbox. Towards the socket there are two pumps for one parser: the lane, which reads all sockets in one
-task, TLS or not, and a task of the link's own (for memory streams, and systems without epoll).
+There are two pumps for one frame parser: the lane, which reads all sockets in one task, TLS or not, and a task of the link's own (for
+memory streams, and systems without epoll).
 """
 
 import os
@@ -13,59 +12,79 @@ import trio
 
 from signal_gateway.domain.rate_limit import Rate, TokenBucket
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.websocket.frame_parser import CLOSE, FrameParser
-from signal_gateway.websocket.handshake import Request
+from signal_gateway.websocket.frame_parser import FrameParser
 from signal_gateway.websocket.lane import Lane
+from signal_gateway.websocket.library import Library
 from signal_gateway.websocket.outbox import Outbox, Spawn
 from signal_gateway.websocket.tls import TlsSession, descriptor_of, unwrapped
 from signal_gateway.websocket.turn import Turn
 
-LIBRARY_BYTES_MAX = 262_144
-"""Bytes that may wait for the library to read them; above, the socket is read later."""
-LIBRARY_PIECE_BYTES = 4096
-"""Bytes of a frame under way for which the library is woken before its end."""
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
-CLOSE_BYTE = bytes((CLOSE,))
 
 
-class LinkStream(trio.abc.Stream):
-    """One connection's bytes after the head of its upgrade was read. The link sets `parser` and `last_word`."""
+class LinkStream:
+    """One connection's bytes after the head of its upgrade was read. `on_end` is called once, when no more come or go.
 
-    parser: FrameParser
-    last_word: Callable[[], bytes | None]
-    """The close frame for a client that broke the protocol; None when there is nothing to say."""
+    `library` is what the parser's other bytes go to, where it was called in: then the end is told to it alone, for it may still have
+    messages to give.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_ended",
+        "_frames",
+        "_lane",
+        "_limits",
+        "_may_feed",
+        "_on_end",
+        "_outbox",
+        "_parser",
+        "_raw",
+        "_read_bytes_max",
+        "_refusals",
+        "_rest",
+        "_spawn",
+        "_tls",
+        "_transport",
+        "_turn",
+        "descriptor",
+        "heard_at",
+        "library",
+        "read_not_before",
+    )
 
     def __init__(
         self,
         transport: trio.abc.Stream,
         outbox: Outbox,
-        request: Request,
+        parser: FrameParser,
+        rest: bytes,
         frames: Rate,
         metrics: Metrics,
         turn: Turn,
         spawn: Spawn,
+        on_end: Callable[[], None],
         read_bytes_max: int,
     ) -> None:
         self._transport = transport
         self._raw, self._tls = unwrapped(transport)
         self._outbox = outbox
-        self._head = request.upgrade_head()
-        self._rest = request.rest
+        self._parser = parser
+        self._rest = rest
         self._frames = TokenBucket(frames, trio.current_time())
         self._limits = metrics.limits
         self._refusals = metrics.refusals
         self._turn = turn
         self._spawn = spawn
+        self._on_end = on_end
         self._read_bytes_max = read_bytes_max
-        self._for_library = bytearray()
-        self._library_may_read = trio.Event()
-        self._library_has_read = trio.Event()
-        self._may_feed = trio.Event()
+        self._may_feed: trio.Event | None = None
         self._counted = 0  # frames that the bucket knows of
         self._ended = False
-        self._close_said = False
         self._lane: Lane | None = None
+        self.library: Library | None = None
+        """Set when it is called in."""
         self.descriptor = descriptor_of(self._raw)
         """Of the socket; -1 where there is none."""
         self.read_not_before = 0.0
@@ -73,42 +92,11 @@ class LinkStream(trio.abc.Stream):
         self.heard_at = trio.current_time()
         """When the peer was last heard, in Trio seconds. The clock stands still while we do not read."""
 
-    # what trio-websocket sees
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The head of the upgrade, once; then what the parser passed on; b"" when the link has ended."""
-        if self._head:
-            head, self._head = self._head, b""
-            await trio.lowlevel.checkpoint()
-            return head
-        if not self._ended:
-            await self._library_may_read.wait()
-            self._library_may_read = trio.Event()
-        data = bytes(self._for_library)
-        self._for_library.clear()
-        self._library_has_read.set()
-        await trio.lowlevel.checkpoint()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send what the library says, behind what we said; returns when the socket has taken it."""
-        if self._ended:
-            raise trio.ClosedResourceError
-        frame = bytes(data)
-        self._close_said = frame[:1] == CLOSE_BYTE
-        self._outbox.put(frame, is_last_word=True)
-        await self._outbox.drain()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Wait until everything said before is on the socket."""
-        await self._outbox.drain()
-
-    async def aclose(self) -> None:
-        """Close the socket. Where the library gives up on a client without a word, the client is told first why."""
+    async def aclose(self, last_word: bytes | None = None) -> None:
+        """Close the socket, once the peer has taken what was said, or LAST_WORD_S is over."""
         try:
             if not self._ended:
-                if not self._close_said and (last_word := self.last_word()) is not None:
-                    self._close_said = True
+                if last_word is not None:
                     self._outbox.put(last_word, is_last_word=True)
                 with trio.move_on_after(LAST_WORD_S):
                     await self._outbox.drain()
@@ -116,18 +104,10 @@ class LinkStream(trio.abc.Stream):
             self.end()
             await self._transport.aclose()
 
-    # what the link sees
-
-    def pass_on(self, data: bytes) -> None:
-        """Give bytes to the library: of a frame that comes in small pieces many at once, for it keeps each with an object around it."""
-        self._for_library += data
-        if len(self._for_library) >= LIBRARY_PIECE_BYTES or not self.parser.is_passing:
-            self._library_may_read.set()
-
     def go_on(self) -> None:
         """What held the reading up may be over: a handler has ended, the library has read or spoken, and frames were heard on."""
         self._count_frames()
-        self._may_feed.set()
+        self._wake()
 
     def begin(self, lane: Lane | None) -> None:
         """Read the socket and feed the parser from now on: by the lane where there is one, and a socket."""
@@ -161,20 +141,29 @@ class LinkStream(trio.abc.Stream):
         self.end()
 
     def end(self) -> None:
-        """No more bytes either way. The library reads the end of the stream."""
+        """No more bytes either way."""
+        if self._ended:
+            return
+        self._ended = True
         if self._lane is not None:
             self._lane.leave(self)
-        self._ended = True
         self._outbox.end()
-        self._library_may_read.set()
-        self._library_has_read.set()
-        self._may_feed.set()
+        self._wake()
+        if self.library is not None:
+            self.library.end()
+        else:
+            self._on_end()
 
-    def forget_link(self) -> None:
+    def forget(self) -> None:
         """The link has ended: nothing of it is kept in memory for this stream's sake."""
+        self._on_end = _nobody_minds
         self.end()
-        self.last_word = _nothing_to_say
         self._spawn = _nobody_starts
+        self.library = None
+
+    def _wake(self) -> None:
+        if self._may_feed is not None:
+            self._may_feed.set()
 
     def _read_on_or_wait(self) -> None:
         if self._lane is None or self._ended:
@@ -248,13 +237,13 @@ class LinkStream(trio.abc.Stream):
 
     def _feed(self, data: bytes) -> None:
         try:
-            self.parser.feed(data)
+            self._parser.feed(data)
         finally:
             self._count_frames()
 
     def _count_frames(self) -> None:
         """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
-        frames, self._counted = self.parser.frames - self._counted, self.parser.frames
+        frames, self._counted = self._parser.frames - self._counted, self._parser.frames
         if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
             if self.read_not_before <= self.heard_at:
                 self._limits.add("limits.frames_per_s")
@@ -262,24 +251,23 @@ class LinkStream(trio.abc.Stream):
 
     def _is_welcome(self, now: float) -> bool:
         """Whether the socket may be read now."""
-        return not (self.parser.is_paused or len(self._for_library) > LIBRARY_BYTES_MAX or self.read_not_before > now)
+        return not (self._parser.is_paused or self.read_not_before > now or (self.library is not None and self.library.is_full))
 
     async def _wait_until_more_is_welcome(self) -> None:
         """A handler waits, the library has a message to give or bytes to read, or the rate of frames is used up."""
         while not self._ended and not self._is_welcome(trio.current_time()):
-            if self.parser.is_paused:
+            if self._parser.is_paused:
                 self._may_feed = trio.Event()
                 await self._may_feed.wait()
-            elif len(self._for_library) > LIBRARY_BYTES_MAX:
-                self._library_has_read = trio.Event()
-                await self._library_has_read.wait()
+            elif self.library is not None and self.library.is_full:
+                await self.library.wait_for_room()
             else:
                 await trio.sleep_until(self.read_not_before)
             self.heard_at = trio.current_time()
 
 
-def _nothing_to_say() -> None:
-    return None
+def _nobody_minds() -> None:
+    """Who has let it go knows that it ends."""
 
 
 def _nobody_starts(task: Callable[[], Awaitable[None]]) -> None:

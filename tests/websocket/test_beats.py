@@ -1,5 +1,7 @@
 """Plain heartbeats of agents have a shorter way than all else: it counts, limits, fences and contains as the long one does."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -9,6 +11,7 @@ from protocol.frame import FrameType
 from protocol.payload import PayloadKind
 from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
+from signal_gateway.testing.client import LinkClosed
 from signal_gateway.testing.world import World, open_world
 from signal_gateway.websocket.agents import AGENT_EARS
 from signal_gateway.websocket.ears import Ears
@@ -73,7 +76,8 @@ async def test_a_link_that_was_replaced_is_heard_no_more(autojump_clock: MockClo
     async with world.dial() as older, world.dial() as newer:
         await connect(older)
         await connect(newer)
-        await older.send(beat(payload))
+        with suppress(LinkClosed):  # where the goodbye was quicker
+            await older.send(beat(payload))
         assert await closing(older) == 4500
         assert world.metrics.messages.value("in", "heartbeat") == 0
         assert (await ask(newer, FrameType.HEARTBEAT, {"timestamp": 7}))[0] is FrameType.HEARTBEAT_ACK

@@ -9,7 +9,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from signal_gateway.websocket.frame_parser import OURS_BYTES_MAX, FrameParser, data_frame, is_utf8
+from signal_gateway.websocket.frame_parser import OURS_BYTES_MAX, FrameParser, close_code, data_frame, is_utf8
 from tests.websocket.client_frames import binary, client_frame, close, ping, pong, text
 
 Said = tuple[str, bytes]
@@ -59,12 +59,19 @@ class Recorder:
     def hear_pong(self) -> None:
         self.said.append(("pong", b""))
 
-    def pass_on(self, data: bytes) -> None:
+    def hear_close(self, payload: bytes) -> bool:
+        if self.passed or (code := close_code(payload)) is None:
+            return False
+        self.said.append(("close", str(code).encode()))
+        return True
+
+    def pass_on(self, data: bytes) -> bool:
         self.passed += data
         try:
             self._library.receive_data(data)
         except RemoteProtocolError:
             self.said.append(("violation", b""))
+        return True
 
     def refuse_size(self, limit: str) -> None:
         self.refused = limit

@@ -19,6 +19,7 @@ from signal_gateway.websocket.handshake import (
     phone_key,
     plain_answer,
     read_request,
+    upgrade_answer,
 )
 
 SETTINGS = HandshakeSettings()
@@ -47,15 +48,14 @@ def refusal(target: str = "/ws", method: str = "GET", **headers: str | None) -> 
     return caught.value
 
 
-def test_a_right_upgrade_passes_and_the_library_sees_only_what_it_needs():
-    asked = request("/ws?api_key=secret", Cookie="a=b", Sec_WebSocket_Extensions="permessage-deflate")
+def test_a_right_upgrade_is_accepted_as_the_rfc_s_example_and_agrees_on_nothing_else():
+    """RFC 6455 §1.3 has this key and its answer."""
+    asked = request("/ws", Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", Sec_WebSocket_Extensions="permessage-deflate")
     check_upgrade(asked)
-    seen = asked.upgrade_head().decode()
-    assert seen.startswith("GET /ws HTTP/1.1\r\n")
-    assert seen.endswith("\r\n\r\n")
-    assert "secret" not in seen
-    assert "permessage-deflate" not in seen
-    assert "Cookie" not in seen
+    assert upgrade_answer(asked) == (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,8 @@ def test_a_right_upgrade_passes_and_the_library_sees_only_what_it_needs():
         ("/ws", "POST", {}, 426),
         ("/ws", "GET", {"Sec_WebSocket_Version": "8"}, 426),
         ("/ws", "GET", {"Sec_WebSocket_Key": None}, 400),
+        ("/ws", "GET", {"Sec_WebSocket_Key": "dG9vIHNob3J0"}, 400),
+        ("/ws", "GET", {"Sec_WebSocket_Key": "no base64, this is"}, 400),
     ],
 )
 def test_plain_http_gets_a_plain_answer(target: str, method: str, headers: dict[str, str | None], status: int):
