@@ -254,6 +254,8 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether this address is one of them."""
+        if not self._networks:
+            return False
         try:
             peer = ip_address(address)
         except ValueError:

@@ -28,7 +28,7 @@ from signal_gateway.websocket.handshake import (
 )
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
-from signal_gateway.websocket.sockets import has_hung_up
+from signal_gateway.websocket.sockets import has_hung_up, is_closed
 from signal_gateway.websocket.tls import unwrapped
 
 LINGER_S = 1.0
@@ -84,8 +84,9 @@ class Listener:
             self._door.metrics.errors.add("connection")
             log.exception("a connection failed")
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(transport)
+            if not is_closed(transport):
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(transport)
 
     async def _serve(self, transport: trio.abc.Stream, scope: trio.CancelScope) -> None:
         peer = peer_address(transport)

@@ -45,6 +45,12 @@ def load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
     context.load_cert_chain(Path(settings.tls_cert_path), Path(settings.tls_key_path))
 
 
+def is_closed(transport: trio.abc.Stream) -> bool:
+    """Whether we have closed it. False where there is no socket that could tell."""
+    raw, _ = unwrapped(transport)
+    return isinstance(raw, trio.SocketStream) and raw.socket.fileno() < 0
+
+
 def has_hung_up(transport: trio.abc.Stream) -> bool:
     """Whether the peer has closed its side, whatever it said before and nobody has read yet. False where there is no socket."""
     descriptor = descriptor_of(unwrapped(transport)[0])
