@@ -157,6 +157,8 @@ class Connection:
         self.parser.stop()
         self.outbox.end()
         self.stream.forget()
+        if self._library is not None:
+            self._library.let_go()
         self._library = self._nursery = None
         del self._hearer, self.hear_data, self.hear_pong, self.refuse_size
 

@@ -90,6 +90,12 @@ class Library(trio.abc.Stream):
         self._may_read.set()
         self._has_read.set()
 
+    def let_go(self) -> None:
+        """The link has ended: the two keep each other in memory no more."""
+        self.end()
+        self._websocket = None
+        del self._close_socket
+
     # what trio-websocket sees
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:

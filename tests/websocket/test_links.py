@@ -432,6 +432,34 @@ async def test_a_link_that_ended_is_out_of_memory_at_once(autojump_clock: MockCl
         gc.enable()
 
 
+async def test_what_was_called_in_for_a_fragment_is_out_of_memory_with_its_link(autojump_clock: MockClock, world: World):
+    gc.collect()
+    gc.disable()
+    try:
+        async with raw_phone(world) as phone:
+            await phone.stream.send_all(client_frame(1, b"{", fin=False))
+            await trio.sleep(1)
+            link: Any = world.gateway.hub.link_of("raw-phone")
+            library = weakref.ref(link._connection._library)
+            assert library() is not None
+            del link
+        await trio.sleep(5)
+        assert library() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_link_that_says_nothing_of_that_kind_has_no_library(autojump_clock: MockClock, world: World):
+    """It is the largest part of a link, and the dearest of a connect."""
+    async with raw_phone(world) as phone:
+        await phone.stream.send_all(ping(b"a") + client_frame(1, report("r").encode()))
+        await trio.sleep(1)
+        link: Any = world.gateway.hub.link_of("raw-phone")
+        await phone.stream.send_all(close(1000))
+        assert await phone.close_code() == 1000
+        assert link._connection._library is None
+
+
 async def test_a_stranger_who_is_evicted_leaves_nothing_behind(autojump_clock: MockClock, world: World):
     link = RawLink(world.connect())
     await link.open(HEAD + b"\r\n")
