@@ -155,7 +155,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
 class TlsListener(trio.abc.Listener[TlsStream]):
     """Accepts connections that speak TLS by `context`, whose certificate may be exchanged while it runs."""
 
-    def __init__(self, sockets: trio.SocketListener, context: ssl.SSLContext) -> None:
+    def __init__(self, sockets: trio.abc.Listener[trio.SocketStream], context: ssl.SSLContext) -> None:
         self.sockets = sockets
         """What listens on the port."""
         self._context = context
