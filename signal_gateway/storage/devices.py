@@ -11,6 +11,7 @@ from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage.credentials import COLUMNS as KEY_COLUMNS
+from signal_gateway.storage.engine import write_json
 from signal_gateway.storage.rows import Update
 from signal_gateway.storage.tables import credentials, device_status, devices, registrations
 
@@ -188,7 +189,7 @@ def described(record: DeviceRecord, description: DeviceDescription, info: Mappin
         queue_name=_clip(description.queue_name, QUEUE_NAME_CHARS),
         manufacturer=_clip(description.manufacturer) or record.manufacturer,
         model=_clip(description.model) or record.model,
-        info=record.info if info is None else json.dumps(info),
+        info=record.info if info is None else write_json(info),  # as SQLite keeps it, so that the same is seen to be the same
     )
 
 

@@ -98,8 +98,9 @@ class LinkStream:
             if not self._ended:
                 if last_word is not None:
                     self._outbox.put(last_word, is_last_word=True)
-                with trio.move_on_after(LAST_WORD_S):
-                    await self._outbox.drain()
+                if self._outbox.messages_waiting:
+                    with trio.move_on_after(LAST_WORD_S):
+                        await self._outbox.drain()
         finally:
             self.end()
             await self._transport.aclose()
