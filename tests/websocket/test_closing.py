@@ -1,13 +1,15 @@
-"""How the gateway closes a link of its own accord, seen from a client that takes its time to answer."""
+"""How a link is closed: by the gateway, seen from a client that takes its time to answer, and by clients in every way there is."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from signal_gateway.config import Config
 from signal_gateway.testing.faults import FaultPlan
 from signal_gateway.testing.world import World, open_world
+from tests.websocket.client_frames import client_frame, close, ping
 from tests.websocket.conftest import DEMO_AUTH
-from tests.websocket.test_links import PHONE_HEAD, raw_phone
+from tests.websocket.test_links import PHONE_HEAD, raw_phone, report
 
 
 async def test_a_client_has_time_to_answer_our_close(autojump_clock: MockClock, world: World):
@@ -41,3 +43,51 @@ async def test_a_client_that_reads_on_after_the_write_deadline_hears_no_frame_to
     assert frames[:2] == b"\x81\x7e"
     whole = frames[4 : 4 + int.from_bytes(frames[2:4], "big")]
     assert b'{"type"' not in whole[1:]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"", 1005),
+        (b"\x03\xe8", 1000),
+        (b"\x03\xe9going away", 1001),
+        (b"\x0f\xa0" + "privat: ä".encode(), 4000),
+        (b"\x13\x87", 4999),
+        (b"\x03", 1002),
+        (b"\x03\xe7", 1002),
+        (b"\x03\xed", 1002),
+        (b"\x03\xee", 1002),
+        (b"\x03\xf7", 1002),
+        (b"\x07\xd0", 1002),
+        (b"\x13\x88", None),
+        (b"\xff\xff", None),
+        (b"\x03\xe8\xff", 1007),
+    ],
+)
+async def test_a_close_is_answered_with_its_own_code_or_with_what_is_wrong_with_it(
+    autojump_clock: MockClock, world: World, payload: bytes, code: int | None
+):
+    """RFC 6455 §5.5.1, §7.4. Codes above 4999 are nobody's: any end will do."""
+    async with raw_phone(world) as phone:
+        await phone.stream.send_all(client_frame(8, payload))
+        said = await phone.close_code()
+        assert code is None or said == code
+    await trio.sleep(1)
+    assert len(world.gateway.hub) == 0
+    assert world.metrics.errors.value("connection") == world.metrics.errors.value("link") == 0
+
+
+async def test_behind_a_close_nothing_is_heard(autojump_clock: MockClock, world: World):
+    async with raw_phone(world) as phone:
+        await phone.stream.send_all(close(1000) + client_frame(1, report("late").encode()) + ping(b"late"))
+        assert await phone.close_code() == 1000
+    await trio.sleep(1)
+    assert world.metrics.messages.value("in", "heartbeat") == world.metrics.messages.value("in", "ping") == 0
+
+
+async def test_in_the_middle_of_fragments_the_library_answers_a_close(autojump_clock: MockClock, world: World):
+    async with raw_phone(world) as phone:
+        await phone.stream.send_all(client_frame(1, b"{", fin=False) + close(4123))
+        assert await phone.close_code() == 4123
+    await trio.sleep(1)
+    assert len(world.gateway.hub) == 0
