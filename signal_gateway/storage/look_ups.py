@@ -53,6 +53,8 @@ class LookUps:
         return await trio.lowlevel.wait_task_rescheduled(abandon)
 
     def _set_out(self) -> None:
+        while self._waiting and not self._waiting[0][1]:  # nobody waits for it any more: at the end not even the database does
+            self._waiting.popleft()
         if self._under_way >= TRIPS_MAX or not self._waiting or self._is_holding_back:
             return
         now = trio.current_time()

@@ -115,11 +115,11 @@ class Library(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send what it says, behind what we said; returns when the socket has taken it. Its answer to the upgrade is not sent."""
-        if self._has_ended:
-            raise trio.ClosedResourceError
         if not self._has_answered:
             self._has_answered = True
             return
+        if self._has_ended:
+            raise trio.ClosedResourceError
         frame = bytes(data)
         self._has_said_close = frame[:1] == _CLOSE_BYTE
         self._outbox.put(frame, is_last_word=True)

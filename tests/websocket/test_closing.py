@@ -92,3 +92,12 @@ async def test_in_the_middle_of_fragments_the_library_answers_a_close(autojump_c
         assert await phone.close_code() == 4123
     await trio.sleep(1)
     assert len(world.gateway.hub) == 0
+
+
+async def test_who_sends_a_fragment_and_hangs_up_is_a_link_that_was_lost(autojump_clock: MockClock, world: World):
+    """The library is still to be made when there is nobody left to hear."""
+    async with raw_phone(world) as phone:
+        await phone.stream.send_all(client_frame(1, b"{", fin=False))
+    await trio.sleep(1)
+    assert len(world.gateway.hub) == 0
+    assert world.metrics.refusals.value("connection_lost") == world.metrics.errors.value("connection") == 0

@@ -74,8 +74,10 @@ class Failing:
 async def test_one_that_ended_in_the_queue_holds_nobody_up(listener: EagerListener, monkeypatch: pytest.MonkeyPatch, error: int):
     monkeypatch.setattr(listener, "_socket", Failing(listener._socket, error, error))
     with ExitStack() as clients:
-        connect(clients, listener)
-        await (await listener.accept()).aclose()
+        client = connect(clients, listener)
+        stream = await listener.accept()
+        assert stream.socket.getpeername() == client.getsockname()
+        await stream.aclose()
 
 
 async def test_what_stops_all_is_told_once_those_before_it_are_served(listener: EagerListener, monkeypatch: pytest.MonkeyPatch):
