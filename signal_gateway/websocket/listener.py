@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
-import trio_websocket
 
 from signal_gateway.domain.errors import DuplicateLink, GatewayError, RateLimited
 from signal_gateway.domain.principal import LinkKind
@@ -34,15 +33,8 @@ from signal_gateway.websocket.tls import unwrapped
 LINGER_S = 1.0
 """Seconds in which a refused peer may read its answer before the socket is closed under it."""
 
-GONE = (
-    OSError,
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-    trio.TooSlowError,
-    trio_websocket.ConnectionClosed,
-    trio_websocket.HandshakeError,
-)
-"""How a peer that is gone, or takes not even the answer to its upgrade, looks from here: nobody's fault, and nothing to log."""
+GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""How a peer that is gone looks from here: nobody's fault, and nothing to log."""
 
 log = logger("websocket")
 
