@@ -27,6 +27,10 @@ class CloseCode(IntEnum):
     MALFORMED = 4503
 
 
+OFFENCES = frozenset({CloseCode.PROTOCOL_ERROR, CloseCode.BAD_DATA, CloseCode.TOO_BIG, CloseCode.MALFORMED})
+"""Ends of a link that its client brought about by what it said."""
+
+
 def may_reconnect(code: int) -> bool:
     """Whether a client that was closed with `code` should come back by itself (RFC 6455 §7.4 and our ranges)."""
     if 4500 <= code <= 4999:

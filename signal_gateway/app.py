@@ -92,6 +92,7 @@ class Gateway:
             wall_ms,
             per_id_per_minute=auth.max_failed_per_id_per_minute,
             per_address_per_minute=security.max_failed_auth_per_ip_per_minute,
+            offences_per_minute=security.max_offences_per_minute,
             entries_max=auth.failed_attempts_kept,
             audited_refusals_per_s=auth.audited_refusals_per_s,
         )

@@ -19,7 +19,7 @@ AUDITED_REFUSALS_BURST = 100
 
 
 class Attempts:
-    """Counts failures per (id, address) and per address, and writes the outcome of attempts into the audit trail.
+    """Counts failures per (id, address) and per address, offences per (id, address), and writes outcomes into the audit trail.
 
     Nobody can lock another out: a failure counts against the address that it came from. Tables are bounded, and so are the lines
     that refusals add to the audit trail and the log, from however many addresses they come.
@@ -33,6 +33,7 @@ class Attempts:
         *,
         per_id_per_minute: int = 5,
         per_address_per_minute: int = 10,
+        offences_per_minute: int = 5,
         entries_max: int = 10_000,
         audited_refusals_per_s: float = 10.0,
     ) -> None:
@@ -44,6 +45,7 @@ class Attempts:
         self._wall_ms = wall_ms
         self._of_id = FailedAttempts(per_id_per_minute, WINDOW_S, entries_max)
         self._of_address = FailedAttempts(per_address_per_minute, WINDOW_S, entries_max)
+        self._offences = FailedAttempts(offences_per_minute, WINDOW_S, entries_max)
         self._audited = TokenBucket(Rate(audited_refusals_per_s, AUDITED_REFUSALS_BURST), 0.0)
 
     def check_address(self, address: str) -> None:
@@ -54,12 +56,15 @@ class Attempts:
             raise RateLimited("failed_auth", wait_s)
 
     def check(self, client_id: str, address: str) -> None:
-        """The same, or when this address failed too often with this id."""
+        """The same, or when this address failed too often with this id, or the id's links from there had to be ended too often."""
         self.check_address(address)
-        wait_s = self._of_id.wait_s((client_id, counted_address(address)), trio.current_time())
-        if wait_s > 0:
+        who, now_s = (client_id, counted_address(address)), trio.current_time()
+        if (wait_s := self._of_id.wait_s(who, now_s)) > 0:
             self._limits.add("auth.max_failed_per_id_per_minute")
             raise RateLimited("failed_auth", wait_s)
+        if (wait_s := self._offences.wait_s(who, now_s)) > 0:
+            self._limits.add("security.max_offences_per_minute")
+            raise RateLimited("offending", wait_s)
 
     def failed(self, action: str, client_id: str, address: str, outcome: str) -> None:
         """An attempt failed: count it against id and address, and write it down."""
@@ -71,6 +76,13 @@ class Attempts:
         if self._of_id.forgotten + self._of_address.forgotten > forgotten:
             self._limits.add("auth.failed_attempts_kept")
         self.refused(action, client_id, address, outcome)
+
+    def offended(self, client_id: str, address: str) -> None:
+        """A link of this client ended by what it said. Who offends again and again is kept out before anything is looked up for it."""
+        forgotten = self._offences.forgotten
+        self._offences.add((client_id, counted_address(address)), trio.current_time())
+        if self._offences.forgotten > forgotten:
+            self._limits.add("auth.failed_attempts_kept")
 
     def refused(self, action: str, client_id: str, address: str, outcome: str) -> None:
         """Write down what was refused. `outcome` is for the audit trail; the asker is told less."""

@@ -104,6 +104,10 @@ class Authentication:
         """Raise RateLimited when too many attempts from this address failed within the last minute."""
         self._attempts.check_address(address)
 
+    def offended(self, client_id: str, address: str) -> None:
+        """A link of this client, from this address, ended by what it said (`close_codes.OFFENCES`)."""
+        self._attempts.offended(client_id, address)
+
     async def phone(self, key: str, description: DeviceDescription, address: str, wants_device_key: bool) -> PhoneAdmission:
         """A phone comes with an enrolment key, or with its own device key.
 

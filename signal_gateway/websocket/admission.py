@@ -37,6 +37,8 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Failed authentications of one address in a minute; then 429."""
     max_malformed_per_minute: int = 10
     """Malformed messages of one link in a minute; then close 4503. 0 = no limit."""
+    max_offences_per_minute: int = 5
+    """Links of one client from one address that ended with 1002, 1007, 1009 or 4503 in a minute; then 429. 0 = no limit."""
     unauthenticated_message_bytes: int = 8192
     """Bytes of a message before authentication."""
     allowed_origins: tuple[str, ...] = ("self",)

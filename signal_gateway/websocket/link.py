@@ -13,7 +13,7 @@ import trio
 
 from protocol import dialect
 from protocol.agent import Disconnect, ReportAck
-from protocol.close_codes import CloseCode, may_reconnect
+from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
 from protocol.payload import PayloadKind
@@ -306,6 +306,8 @@ class Link:
         if self.principal is None:
             return
         code, reason = self._goodbye or (1006, "connection lost")
+        if code in OFFENCES:
+            self.door.authentication.offended(self.client_id, self.address)
         self.door.presence.link_closed(self.client_id, self.generation, self.session_id, int(code), reason)
         about = {"kind": self.kind.value, "client_id": self.client_id, "session_id": self.session_id}
         log.info("link closed", **about, code=int(code), reason=reason)

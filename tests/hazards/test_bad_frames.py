@@ -22,13 +22,13 @@ from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.admission import SecuritySettings
-from tests.hazards.upgrades import PHONE, head
+from tests.hazards.upgrades import PHONE, head, status_of
 from tests.protocol.golden import SEED_FRAMES
 from tests.protocol.seed_phone_messages import report
 from tests.protocol.test_agent import COMPLETE
-from tests.websocket.client_frames import binary, text
+from tests.websocket.client_frames import binary, client_frame, text
 from tests.websocket.conftest import DEMO_AUTH
-from tests.websocket.talk import closing, connect, frame
+from tests.websocket.talk import closing, connect, frame, hear, phone_headers
 from tests.websocket.test_links import RawLink
 
 UUID = bytes(range(0x80, 0x90))
@@ -189,6 +189,44 @@ async def test_ten_bad_messages_in_a_minute_end_the_link_whatever_is_wrong_with_
     assert await link.close_code() == 4503
     assert world.metrics.limits.value("security.max_malformed_per_minute") == 1
     await trio.aclose_forcefully(link.stream)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(binary(b"x", reserved=0x40), 1002), (client_frame(1, b"\xff"), 1007), (b"\x82\xff" + (2**40).to_bytes(8, "big"), 1009)],
+)
+async def test_who_breaks_its_links_five_times_in_a_minute_waits_for_the_next(
+    autojump_clock: MockClock, world: World, fault: bytes, code: int
+):
+    request = head(*PHONE, host=b"localhost")
+    for _ in range(5):
+        link = RawLink(world.connect())
+        await link.open(request)
+        await link.said()
+        await link.stream.send_all(fault)
+        assert await link.close_code() == code
+        await trio.aclose_forcefully(link.stream)
+        await trio.sleep(1)  # the link has ended over there, too
+    assert await status_of(world, request) == 429
+    assert world.metrics.limits.value("security.max_offences_per_minute") == 1
+    async with world.dial("/ws", phone_headers("neighbour")) as neighbour:
+        await hear(neighbour)
+    await trio.sleep(60)
+    assert await status_of(world, request) == 101
+
+
+async def test_links_that_are_lost_or_closed_in_order_are_no_offence(autojump_clock: MockClock, world: World):
+    request = head(*PHONE, host=b"localhost")
+    for payload in (b"", b"\x03\xe8"):
+        for _ in range(6):
+            link = RawLink(world.connect())
+            await link.open(request)
+            await link.said()
+            if payload:
+                await link.stream.send_all(client_frame(8, payload))
+                assert await link.close_code() == 1000
+            await trio.aclose_forcefully(link.stream)
+    assert await status_of(world, request) == 101
 
 
 async def test_bad_messages_of_one_link_are_not_counted_against_another(autojump_clock: MockClock, world: World):

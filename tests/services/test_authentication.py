@@ -232,6 +232,23 @@ async def test_ten_failures_of_an_address_bar_it_whatever_the_id(autojump_clock:
     assert services.metrics.limits.value("security.max_failed_auth_per_ip_per_minute") == 2
 
 
+async def test_who_offends_five_times_a_minute_waits_and_nothing_is_looked_up_for_it(autojump_clock: MockClock, services: Services):
+    for _ in range(5):
+        await services.authentication.agent("agent-1", CLIENT_TOKEN, ADDRESS)
+        services.authentication.offended("agent-1", ADDRESS)
+        await trio.sleep(1)
+
+    with pytest.raises(RateLimited) as caught:
+        await services.authentication.agent("agent-1", CLIENT_TOKEN, ADDRESS)
+    assert (caught.value.limit, caught.value.retry_after_s) == ("offending", 55.0)
+    await services.authentication.agent("agent-1", CLIENT_TOKEN, "192.0.2.2")  # who has the same key elsewhere is not held to it
+    await services.phone(ENROLMENT_KEY, "phone-1")  # nor is another behind the same address
+    assert services.metrics.limits.value("security.max_offences_per_minute") == 1
+
+    await trio.sleep(55)
+    await services.authentication.agent("agent-1", CLIENT_TOKEN, ADDRESS)
+
+
 @pytest.mark.parametrize("door", ["agent", "phone"])
 async def test_of_a_hundred_guesses_at_once_no_more_than_the_limit_learn_anything(autojump_clock: MockClock, services: Services, door: str):
     told: list[str] = []
