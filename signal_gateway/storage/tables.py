@@ -4,7 +4,7 @@
 A migration in `migrations/versions` makes each change here; a test compares the two.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData(
     naming_convention={
@@ -22,11 +22,13 @@ credentials = Table(
     "credentials",
     metadata,
     Column("id", String(64), primary_key=True),  # the public part of sgk_<id>_<secret>
-    Column("kind", String(16), nullable=False),  # enrolment | client | device
+    Column("kind", String(16), nullable=False),  # enrolment | client | device | operator
     Column("digest", LargeBinary(32), nullable=False),  # HMAC-SHA256 of the whole key under the pepper
     Column("label", String(128), nullable=False, default=""),
     Column("client_id", String(128)),  # of a client or device key: the one id it is good for
     Column("device_group", String(128)),  # of an enrolment key: the group its devices join
+    Column("role", String(16)),  # of an operator key: viewer | operator | admin
+    Column("scope", JSON),  # of an operator key: {"devices": [...], "groups": [...]}; NULL = the whole fleet
     Column("max_devices", Integer),  # of an enrolment key; NULL = no limit
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),  # bars new devices of an enrolment key; ends a client or device key
@@ -135,4 +137,115 @@ audit = Table(
     Column("detail", Text),
     Index("ix_audit_at", "at"),
     Index("ix_audit_subject_at", "subject", "at"),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),  # in the order of acceptance
+    Column("message_id", String(128), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),  # one of CommandKind
+    Column("state", String(16), nullable=False),  # one of CommandState
+    Column("device_id", String(128)),  # NULL until a phone was chosen
+    Column("device_group", String(128)),  # of a command for any phone of a group
+    Column("scope", JSON),  # of a command for any phone: those of its operator; NULL = the whole fleet
+    Column("sim_slot", Integer),  # NULL until one was chosen
+    Column("priority", Integer, nullable=False),  # higher goes first
+    Column("phone_number", String(32)),  # whom it goes to, in E.164
+    Column("session_id", String(128)),  # of USSD
+    Column("data", JSON, nullable=False),  # what the device is told
+    Column("segments", Integer),  # parts of an SMS
+    Column("delivery_report", Boolean, nullable=False),
+    Column("retry_safe", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),  # dispatched so often
+    Column("not_before", BigInteger),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("deadline_at", BigInteger),  # of the state it is in; NULL when that is final
+    Column("digest", LargeBinary(32), nullable=False),  # of what was asked: the same id with another is a conflict
+    Column("created_by", String(128), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("dispatched_at", BigInteger),
+    Column("final_at", BigInteger),
+    Column("error", String(64)),  # stable word
+    Column("error_message", Text),
+    Column("result", JSON),
+    Index("ix_commands_device_id_id", "device_id", "id"),
+    Index("ix_commands_state_id", "state", "id"),
+    Index(
+        "ix_commands_deadline_at",
+        "deadline_at",
+        sqlite_where=text("deadline_at IS NOT NULL"),
+        postgresql_where=text("deadline_at IS NOT NULL"),
+    ),
+)
+
+command_steps = Table(
+    "command_steps",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("message_id", String(128), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("detail", JSON),
+    Index("ix_command_steps_message_id_id", "message_id", "id"),
+)
+
+sims = Table(
+    "sims",
+    metadata,
+    Column("device_id", String(128), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("day", String(16), nullable=False),  # which daily window `day_used` counts
+    Column("day_used", Integer, nullable=False),
+    Column("month", String(16), nullable=False),
+    Column("month_used", Integer, nullable=False),
+    Column("recipients", Integer, nullable=False),  # distinct numbers of this month
+    Column("last_sent_at", BigInteger),
+    Column("balance", String(32)),  # decimal, in the currency of the SIM
+    Column("balance_at", BigInteger),
+    Column("parked_until", BigInteger),
+    Column("parked_reason", String(64)),
+    Column("failures", Integer, nullable=False),  # of its carrier, in a row
+    Column("disabled_reason", String(64)),  # until an operator enables it again
+    Column("subscriber", JSON),  # digests of IMEI and IMSI, to see that they changed
+)
+
+sim_recipients = Table(
+    "sim_recipients",
+    metadata,
+    Column("device_id", String(128), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("month", String(16), primary_key=True),
+    Column("phone_number", String(32), primary_key=True),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("device_id", String(128), nullable=False),
+    Column("alarm_type", String(32), nullable=False),
+    Column("severity", String(16), nullable=False),  # warning | error | critical
+    Column("sim_slot", Integer),
+    Column("message", Text, nullable=False),
+    Column("source", String(16), nullable=False),  # server | device
+    Column("occurrences", Integer, nullable=False),
+    Column("raised_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("acknowledged_at", BigInteger),
+    Column("acknowledged_by", String(128)),
+    Column("cleared_at", BigInteger),
+    Index("ix_alarms_device_id_id", "device_id", "id"),
+    Index("ix_alarms_cleared_at", "cleared_at"),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("token_id", String(64), primary_key=True),  # the jti of the token
+    Column("subject", String(128), nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # of the token: the row may go then
+    Index("ix_revoked_tokens_revoked_at", "revoked_at"),
 )

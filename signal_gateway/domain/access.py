@@ -1,0 +1,56 @@
+"""Who may do what over the operator's API: roles, each of which may all that the one before it may, and the part of the fleet it holds for."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What an operator may do (W-29)."""
+
+    VIEWER = "viewer"
+    """Reads."""
+    OPERATOR = "operator"
+    """Sends commands, acknowledges alarms, changes settings of devices."""
+    ADMIN = "admin"
+    """Deletes devices, makes and revokes keys and tokens."""
+
+    def may_as(self, needed: "Role") -> bool:
+        """Whether this role may do what `needed` may."""
+        ranks = list(Role)
+        return ranks.index(self) >= ranks.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The devices that somebody may see and command: those named, and those of the groups named. Both None: the whole fleet."""
+
+    devices: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+
+    @property
+    def is_whole_fleet(self) -> bool:
+        """Whether nothing is kept out."""
+        return self.devices is None and self.groups is None
+
+    def allows(self, device_id: str, device_group: str | None) -> bool:
+        """Whether this device is in it."""
+        if self.is_whole_fleet or (self.devices is not None and device_id in self.devices):
+            return True
+        return self.groups is not None and device_group is not None and device_group in self.groups
+
+    def allows_group(self, device_group: str) -> bool:
+        """Whether the whole group is in it, devices that are still to come included."""
+        return self.is_whole_fleet or (self.groups is not None and device_group in self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Whoever asks, proved by a token or a key."""
+
+    subject: str
+    role: Role
+    scope: Scope = Scope()
+    credential_id: str = ""
+    """The id of the key, or `jti:<id>` of the token: what a revocation names."""
+    expires_at: int | None = None
+    """Milliseconds since 1970, UTC."""
