@@ -1,4 +1,4 @@
-"""Who may do what over the operator's API: roles, each of which may all that the one before it may, and the part of the fleet it holds for."""
+"""Who may do what over the operator's API: roles, each of which may all that the one before may, and the part of the fleet it is for."""
 
 from dataclasses import dataclass
 from enum import StrEnum
