@@ -87,7 +87,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A command as it is kept."""
 
     id: int
-    """In the order of acceptance; 0 before it is on disk."""
+    """In the order of acceptance."""
     message_id: str
     kind: CommandKind
     state: CommandState
@@ -104,6 +104,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     delivery_report: bool
     retry_safe: bool
     attempts: int
+    """How often it was dispatched."""
+    attempts_before: int
+    """Of these, before an operator last requeued it."""
     not_before: int | None
     expires_at: int
     deadline_at: int | None

@@ -38,7 +38,21 @@ class Call:
     waiting: trio.lowlevel.Task | None
 
 
-Entry = Put | Call
+JobWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
+"""Takes the items of several jobs, in order, and returns a result for each."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """An item that `work` is to see to, together with those of its neighbours, and whom to tell what came of it."""
+
+    work: JobWork
+    item: Any
+    at: float
+    on_done: Callable[[Any], None]
+
+
+Entry = Put | Call | Job
 
 
 @dataclass(slots=True)
@@ -47,20 +61,45 @@ class Written:
 
     answers: dict[Call, outcome.Outcome[Any]] = field(default_factory=dict[Call, outcome.Outcome[Any]])
     failed: set[Put] = field(default_factory=set[Put])
+    done: dict[Job, outcome.Outcome[Any]] = field(default_factory=dict[Job, outcome.Outcome[Any]])
     poison: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     """Rows refused by the database, by table and class of error; never their values."""
 
 
 def write_batch(entries: Sequence[Entry], connection: Connection) -> Written:
-    """Write all of `entries` in order: a call sees what was put before it. Raises only what concerns the database as a whole."""
+    """Write all of `entries`: rows and calls in order, so that a call sees what was put before it; then the jobs, which see all of them.
+
+    Jobs of the same work that follow each other are done at once. Raises only what concerns the database as a whole.
+    """
     written = Written()
-    for _, neighbours in groupby(entries, type):
+    jobs = [entry for entry in entries if isinstance(entry, Job)]
+    for _, neighbours in groupby((entry for entry in entries if not isinstance(entry, Job)), type):
         some = list(neighbours)
         _write_rows(connection, [entry for entry in some if isinstance(entry, Put)], written)
         for entry in some:
             if isinstance(entry, Call):
                 written.answers[entry] = _answer(connection, entry)
+    for _, neighbours in groupby(jobs, lambda job: job.work):
+        _do_jobs(connection, list(neighbours), written)
     return written
+
+
+def _do_jobs(connection: Connection, jobs: Sequence[Job], written: Written) -> None:
+    """Do them at once; where that fails, one by one, so that only the offender fails."""
+    try:
+        with _savepoint(connection):
+            results = jobs[0].work(connection, [job.item for job in jobs])
+    except Exception as error:
+        if refusal_of(error) is not None:
+            raise
+        if len(jobs) == 1:
+            written.done[jobs[0]] = outcome.Error(error)
+        else:
+            for job in jobs:
+                _do_jobs(connection, [job], written)
+        return
+    for job, result in zip(jobs, results, strict=True):
+        written.done[job] = outcome.Value(result)
 
 
 def _answer(connection: Connection, call: Call) -> outcome.Outcome[Any]:

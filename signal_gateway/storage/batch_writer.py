@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import COUNT_BUCKETS, Metrics
-from signal_gateway.storage.batch import Call, Entry, Put, Written, write_batch
+from signal_gateway.storage.batch import Call, Entry, Job, JobWork, Put, Written, write_batch
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken
 from signal_gateway.storage.rows import Row
@@ -102,6 +102,21 @@ class BatchWriter:
         self._rows_waiting += len(rows)
         if self._rows_waiting >= self._wake_at_rows or not rows:
             self._woken.set()
+        return True
+
+    def post(self, work: JobWork, item: Any, on_done: Callable[[Any], None]) -> bool:
+        """Have `work` see to `item` soon, in one go with the items that others posted for it. Never waits, never raises.
+
+        It runs behind all rows and calls that were given before it, and is tried again until the database has taken it. After the commit
+        `on_done` is called with what came of this item, in the order of the posts; what `work` raises for it is counted and logged, and
+        `on_done` hears the error. Returns False, and nothing of it is kept, as `put` does.
+        """
+        if not self._has_room_for(1):
+            return False
+        self._queue.append(Job(work, item, trio.current_time(), on_done))
+        self._rows_waiting += 1
+        self._calls_queued += 1
+        self._woken.set()
         return True
 
     async def call(self, work: Callable[[Connection], T]) -> T:
@@ -217,7 +232,7 @@ class BatchWriter:
             entry = self._queue.popleft()
             entries.append(entry)
             room -= _size_of(entry)
-            self._calls_queued -= isinstance(entry, Call)
+            self._calls_queued -= not isinstance(entry, Put)
         return entries
 
     def _settle(self, written: Written) -> None:
@@ -234,6 +249,8 @@ class BatchWriter:
             self._rows_waiting -= _size_of(entry)
             if isinstance(entry, Call):
                 _answer(entry, written.answers[entry])
+            elif isinstance(entry, Job):
+                self._tell_done(entry, written.done[entry])
             else:
                 self._tell(entry.on_failed if entry in written.failed else entry.on_durable)
 
@@ -246,12 +263,21 @@ class BatchWriter:
             self._errors.add("on_durable")
             log.exception("a callback of the writer failed")
 
+    def _tell_done(self, job: Job, result: outcome.Outcome[Any]) -> None:
+        if isinstance(result, outcome.Error):
+            self._errors.add("job")
+            log.error("a job of the writer failed", exc_info=result.error)
+            self._tell(partial(job.on_done, result.error))
+        else:
+            self._tell(partial(job.on_done, result.unwrap()))
+
     def _give_back(self) -> None:
-        """Nothing of the batch was written: its rows are first in line again. Its calls have been told."""
+        """Nothing of the batch was written: its rows and jobs are first in line again. Its calls have been told."""
         entries, self._in_flight = self._in_flight, ()
-        puts = [entry for entry in entries if isinstance(entry, Put)]
-        self._rows_waiting -= len(entries) - len(puts)
-        self._queue.extendleft(reversed(puts))
+        kept = [entry for entry in entries if not isinstance(entry, Call)]
+        self._rows_waiting -= len(entries) - len(kept)
+        self._calls_queued += sum(isinstance(entry, Job) for entry in kept)
+        self._queue.extendleft(reversed(kept))
 
     def _fail(self, error: GatewayError) -> None:
         """The database could not: whoever waits for this batch is told, and the next try is later."""
@@ -269,7 +295,7 @@ class BatchWriter:
         self._queue.clear()
         self._rows_waiting = self._calls_queued = 0
         _refuse_calls(left, self._broken)
-        lost = sum(len(entry.rows) for entry in left if isinstance(entry, Put))
+        lost = sum(_size_of(entry) for entry in left if not isinstance(entry, Call))
         if lost:
             self._rows_lost.add(by=lost)
             log.error("rows were lost at the end", rows=lost)

@@ -142,7 +142,7 @@ audit = Table(
 commands = Table(
     "commands",
     metadata,
-    Column("id", RowId, primary_key=True, autoincrement=True),  # in the order of acceptance
+    Column("id", BigInteger, primary_key=True, autoincrement=False),  # in the order of acceptance; made before it is written
     Column("message_id", String(128), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),  # one of CommandKind
     Column("state", String(16), nullable=False),  # one of CommandState
@@ -158,6 +158,7 @@ commands = Table(
     Column("delivery_report", Boolean, nullable=False),
     Column("retry_safe", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),  # dispatched so often
+    Column("attempts_before", Integer, nullable=False),  # of these, before it was last requeued by an operator
     Column("not_before", BigInteger),
     Column("expires_at", BigInteger, nullable=False),
     Column("deadline_at", BigInteger),  # of the state it is in; NULL when that is final
@@ -170,6 +171,7 @@ commands = Table(
     Column("error_message", Text),
     Column("result", JSON),
     Index("ix_commands_device_id_id", "device_id", "id"),
+    Index("ix_commands_open", "device_id", "priority", sqlite_where=text("final_at IS NULL"), postgresql_where=text("final_at IS NULL")),
     Index("ix_commands_state_id", "state", "id"),
     Index(
         "ix_commands_deadline_at",

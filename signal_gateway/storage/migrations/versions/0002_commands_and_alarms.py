@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.create_index("ix_command_steps_message_id_id", "command_steps", ["message_id", "id"], unique=False)
     op.create_table(
         "commands",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("message_id", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("delivery_report", sa.Boolean(), nullable=False),
         sa.Column("retry_safe", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("attempts_before", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("deadline_at", sa.BigInteger(), nullable=True),
@@ -81,6 +82,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("deadline_at IS NOT NULL"),
     )
     op.create_index("ix_commands_device_id_id", "commands", ["device_id", "id"], unique=False)
+    op.create_index(
+        "ix_commands_open",
+        "commands",
+        ["device_id", "priority"],
+        unique=False,
+        sqlite_where=sa.text("final_at IS NULL"),
+        postgresql_where=sa.text("final_at IS NULL"),
+    )
     op.create_index("ix_commands_state_id", "commands", ["state", "id"], unique=False)
     op.create_table(
         "revoked_tokens",
@@ -132,6 +141,9 @@ def downgrade() -> None:
     op.drop_index("ix_revoked_tokens_revoked_at", table_name="revoked_tokens")
     op.drop_table("revoked_tokens")
     op.drop_index("ix_commands_state_id", table_name="commands")
+    op.drop_index(
+        "ix_commands_open", table_name="commands", sqlite_where=sa.text("final_at IS NULL"), postgresql_where=sa.text("final_at IS NULL")
+    )
     op.drop_index("ix_commands_device_id_id", table_name="commands")
     op.drop_index(
         "ix_commands_deadline_at",
