@@ -25,17 +25,22 @@ from signal_gateway.observe.nap import Nap
 from signal_gateway.observe.plain_http import PlainHttp
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
+from signal_gateway.services.commands import Commands
 from signal_gateway.services.credentials import Credentials
+from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.limits import Limits, LimitsSettings
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.secret_file import read_or_make_secret
+from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database, open_database
 from signal_gateway.storage.migrate import migrate
 from signal_gateway.websocket.admission import Admission
+from signal_gateway.websocket.commands import CommandSpeaker
 from signal_gateway.websocket.connection import Bounds
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.hub import Hub
@@ -86,21 +91,17 @@ class Gateway:
     ) -> None:
         auth, security = config.auth, config.security
         subscriber_ids = SubscriberIds(pepper)
-        attempts = Attempts(
-            writer,
-            metrics,
-            wall_ms,
-            per_id_per_minute=auth.max_failed_per_id_per_minute,
-            per_address_per_minute=security.max_failed_auth_per_ip_per_minute,
-            offences_per_minute=security.max_offences_per_minute,
-            entries_max=auth.failed_attempts_kept,
-            audited_refusals_per_s=auth.audited_refusals_per_s,
-        )
+        attempts = _attempts_of(config, writer, metrics, wall_ms)
         self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
         self.limits = Limits(config.limits if security.rate_limit_enabled else UNLIMITED, metrics)
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
         self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
+        self.directory = DeviceDirectory(database, bus, config.phones)
+        rules = SimRulesOf(config.commands)
+        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, metrics, wall_ms)
+        self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
+        self.speaker = CommandSpeaker(self.hub, bus, metrics)
 
         def has_room() -> bool:
             return not writer.above_high_water
@@ -124,6 +125,7 @@ class Gateway:
             registration=Registration(database, writer, bus, self.credentials, attempts, auth.registration, wall_ms),
             presence=self.presence,
             reports=self.reports,
+            dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
             has_room=has_room,
             wall_ms=wall_ms,
@@ -136,7 +138,7 @@ class Gateway:
     @property
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
-        return self.presence.run, self.credentials.run, self.limits.run
+        return self.presence.run, self.credentials.run, self.limits.run, self.commands.run, self.dispatcher.run
 
     @property
     def door_loops(self) -> tuple[Loop, ...]:
@@ -210,6 +212,20 @@ def _failure_logged() -> Generator[None]:
     except Exception as error:
         log.critical("the server failed", error=type(error).__name__, exc_info=not isinstance(error, OSError))
         raise
+
+
+def _attempts_of(config: Config, writer: BatchWriter, metrics: Metrics, wall_ms: Callable[[], int]) -> Attempts:
+    auth, security = config.auth, config.security
+    return Attempts(
+        writer,
+        metrics,
+        wall_ms,
+        per_id_per_minute=auth.max_failed_per_id_per_minute,
+        per_address_per_minute=security.max_failed_auth_per_ip_per_minute,
+        offences_per_minute=security.max_offences_per_minute,
+        entries_max=auth.failed_attempts_kept,
+        audited_refusals_per_s=auth.audited_refusals_per_s,
+    )
 
 
 def _bounds_of(config: Config, limits: Limits) -> Bounds:

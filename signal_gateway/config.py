@@ -19,6 +19,7 @@ from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.observe.logs import LoggingSettings
 from signal_gateway.observe.plain_http import MetricsSettings
 from signal_gateway.services.authentication import AuthSettings
+from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.presence import PresenceSettings
 from signal_gateway.services.reports import ReportsSettings
@@ -81,6 +82,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     link: LinkSettings = LinkSettings()
     outbox: OutboxSettings = OutboxSettings()
     presence: PresenceSettings = PresenceSettings()
+    commands: CommandsSettings = CommandsSettings()
     reports: ReportsSettings = ReportsSettings()
     phones: PhoneSettings = PhoneSettings()
     path: Path | None = None

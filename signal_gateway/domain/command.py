@@ -96,6 +96,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope | None
     """Of a command for any phone: the part of the fleet it may go to."""
     sim_slot: int | None
+    any_device: bool
+    """Whether each attempt may choose another phone; then `device_id` is None while it is queued."""
+    any_sim: bool
+    """The same of the SIM."""
     priority: int
     phone_number: str | None
     session_id: str | None

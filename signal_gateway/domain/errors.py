@@ -5,9 +5,16 @@ GatewayError
 ├─ ClientNotFound     404
 ├─ ClientIdTaken      409  the id is registered with another token
 ├─ DuplicateLink      409  the id holds a link, and `session.duplicate_policy` is "reject_new"
+├─ InvalidCommand     400  a command that no phone may be told
+├─ DeviceNotFound     404  unknown, or beyond what the asker may see
+├─ CommandNotFound    404
+├─ IdTaken            409  the id names a command that says something else
+├─ TooLate            409  the command is past what was asked
+├─ KeyReused          422  the Idempotency-Key names a command that says something else
 ├─ RateLimited        429
 ├─ Internal           500
 ├─ DatabaseDown       503
+├─ QueueFull          503
 └─ DiskFull           507
 """
 
@@ -65,6 +72,58 @@ class DuplicateLink(GatewayError):
         super().__init__(message)
 
 
+class InvalidCommand(GatewayError):
+    """A command that is refused for what it says. `reason` is a stable word; `field` names what is wrong."""
+
+    type, code, status, reason = "INVALID_MESSAGE_FORMAT", 4001, 400, "invalid_command"
+
+    def __init__(self, reason: str, message: str, field: str | None = None) -> None:
+        super().__init__(message, None if field is None else {"field": field})
+        self.reason = reason
+
+
+class DeviceNotFound(GatewayError):
+    """No such device, as far as the asker may see."""
+
+    type, code, status, reason = "DEVICE_NOT_FOUND", 4040, 404, "device_not_found"
+
+    def __init__(self, message: str = "Device not found") -> None:
+        super().__init__(message)
+
+
+class CommandNotFound(GatewayError):
+    """No such command, as far as the asker may see."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "command_not_found"
+
+    def __init__(self, message: str = "Command not found") -> None:
+        super().__init__(message)
+
+
+class IdTaken(GatewayError):
+    """The `message_id` names a command already, and that one says something else."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "message_id_taken"
+
+    def __init__(self, message: str = "this message_id belongs to another command") -> None:
+        super().__init__(message)
+
+
+class TooLate(GatewayError):
+    """The command is in a state from which what was asked does not lead on."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "too_late"
+
+
+class KeyReused(GatewayError):
+    """The Idempotency-Key was used for a command that says something else."""
+
+    type, code, status, reason = "INVALID_MESSAGE_FORMAT", 4001, 422, "idempotency_key_reused"
+
+    def __init__(self, message: str = "this Idempotency-Key was used with another body") -> None:
+        super().__init__(message)
+
+
 class RateLimited(GatewayError):
     """A client says more than its bucket allows (CONTRACT.md §8). `limit` names the class; `retry_after_s` is in seconds."""
 
@@ -91,6 +150,15 @@ class DatabaseDown(GatewayError):
     type, code, status, reason = "UNAVAILABLE", 5030, 503, "database_down"
 
     def __init__(self, message: str = "Database unavailable") -> None:
+        super().__init__(message)
+
+
+class QueueFull(GatewayError):
+    """As many commands wait as may."""
+
+    type, code, status, reason = "UNAVAILABLE", 5030, 503, "queue_full"
+
+    def __init__(self, message: str = "too many commands wait: try again later") -> None:
         super().__init__(message)
 
 

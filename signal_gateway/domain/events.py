@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from signal_gateway.domain.command import Command
 from signal_gateway.domain.device import DeviceStatus
+from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.report import Report
 
 
@@ -56,3 +58,28 @@ class ClientUnregistered:
     """A client's record is gone: its other links close, its rooms are left (CONTRACT.md §2)."""
 
     client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """A phone's settings are different from now on: it is to be told."""
+
+    device_id: str
+    settings: PhoneSettings
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDue:
+    """A command is on disk as dispatched: whoever holds the link of its device sends it now."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class CommandChanged:
+    """A command is in another state, which is on disk."""
+
+    command: Command
+    detail: str | None = None
+    """What brought it there, where that is of interest: `delivery_report`."""

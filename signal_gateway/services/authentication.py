@@ -17,6 +17,7 @@ from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.credentials import NO_DIGEST, Credentials, is_same, stored_key_id
+from signal_gateway.services.device_directory import settings_of
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage import devices
@@ -138,7 +139,7 @@ class Authentication:
         if wants_device_key and credential.kind is CredentialKind.ENROLMENT:
             device_key = await self._new_device_key(device_id)
         principal = Principal(LinkKind.PHONE, device_id, credential.id)
-        return PhoneAdmission(principal, self._settings_of(record), device_key)
+        return PhoneAdmission(principal, settings_of(record, self._phone_settings), device_key)
 
     async def agent(self, client_id: str, token: str, address: str) -> Principal:
         """An agent CONNECTs with a token: of the configuration, a stored client key, or the one that it registered with.
@@ -171,13 +172,6 @@ class Authentication:
         elif not _same_description(record, known):
             self._writer.put([devices.description_row(record, now)])
         return record
-
-    def _settings_of(self, record: DeviceRecord) -> PhoneSettings:
-        """The settings of every phone, with what was changed for this one."""
-        changes = record.settings_changes()
-        if not changes:
-            return self._phone_settings
-        return msgspec.convert({**msgspec.structs.asdict(self._phone_settings), **changes}, PhoneSettings)
 
     async def _new_device_key(self, device_id: str) -> str:
         key, credential = self._credentials.draft(CredentialKind.DEVICE, client_id=device_id)

@@ -50,6 +50,8 @@ class Job:
     item: Any
     at: float
     on_done: Callable[[Any], None]
+    lasts: bool = True
+    """Whether it is tried again until the database has taken it; else `on_done` hears the error, as a caller would."""
 
 
 Entry = Put | Call | Job

@@ -104,16 +104,17 @@ class BatchWriter:
             self._woken.set()
         return True
 
-    def post(self, work: JobWork, item: Any, on_done: Callable[[Any], None]) -> bool:
+    def post(self, work: JobWork, item: Any, on_done: Callable[[Any], None], *, lasts: bool = True) -> bool:
         """Have `work` see to `item` soon, in one go with the items that others posted for it. Never waits, never raises.
 
-        It runs behind all rows and calls that were given before it, and is tried again until the database has taken it. After the commit
-        `on_done` is called with what came of this item, in the order of the posts; what `work` raises for it is counted and logged, and
-        `on_done` hears the error. Returns False, and nothing of it is kept, as `put` does.
+        It runs behind all rows and calls that were given before it. After the commit `on_done` is called with what came of this item, in
+        the order of the posts; or with the error that `work` raised for it, which is counted and logged. One that `lasts` is tried again
+        until the database has taken it; for another `on_done` hears the DatabaseDown or DiskFull, and, should a commit of unknown outcome
+        turn out to have held, the result later. Returns False, and nothing of it is kept, as `put` does.
         """
         if not self._has_room_for(1):
             return False
-        self._queue.append(Job(work, item, trio.current_time(), on_done))
+        self._queue.append(Job(work, item, trio.current_time(), on_done, lasts))
         self._rows_waiting += 1
         self._calls_queued += 1
         self._woken.set()
@@ -272,9 +273,9 @@ class BatchWriter:
             self._tell(partial(job.on_done, result.unwrap()))
 
     def _give_back(self) -> None:
-        """Nothing of the batch was written: its rows and jobs are first in line again. Its calls have been told."""
+        """Nothing of the batch was written: its rows and lasting jobs are first in line again. The others have been told."""
         entries, self._in_flight = self._in_flight, ()
-        kept = [entry for entry in entries if not isinstance(entry, Call)]
+        kept = [entry for entry in entries if _lasts(entry)]
         self._rows_waiting -= len(entries) - len(kept)
         self._calls_queued += sum(isinstance(entry, Job) for entry in kept)
         self._queue.extendleft(reversed(kept))
@@ -285,7 +286,7 @@ class BatchWriter:
         if not self._pause_s:
             log.warning("the database takes no rows: trying again", reason=error.reason, rows_waiting=self._rows_waiting)
         self._pause_s = min(max(2 * self._pause_s, self._settings.retry_first_s), self._settings.retry_max_s)
-        _refuse_calls(self._in_flight, error)
+        self._refuse_waiting(self._in_flight, error)
 
     def _give_up(self) -> None:
         """`run` ends: nobody waits for ever, and what is lost is counted."""
@@ -294,11 +295,23 @@ class BatchWriter:
         self._in_flight = ()
         self._queue.clear()
         self._rows_waiting = self._calls_queued = 0
-        _refuse_calls(left, self._broken)
-        lost = sum(_size_of(entry) for entry in left if not isinstance(entry, Call))
+        self._refuse_waiting(left, self._broken)
+        lost = sum(_size_of(entry) for entry in left if _lasts(entry))
         if lost:
             self._rows_lost.add(by=lost)
             log.error("rows were lost at the end", rows=lost)
+
+    def _refuse_waiting(self, entries: Sequence[Entry], cause: Exception | None) -> None:
+        """Each asker gets an error of its own: one object raised in many tasks would gather all their tracebacks."""
+        for entry in entries:
+            if _lasts(entry):
+                continue
+            refusal = DiskFull() if isinstance(cause, DiskFull) else DatabaseDown()
+            refusal.__cause__ = cause
+            if isinstance(entry, Call):
+                _answer(entry, outcome.Error(refusal))
+            elif isinstance(entry, Job):
+                self._tell(partial(entry.on_done, refusal))
 
     def _has_room_for(self, rows: int) -> bool:
         if self._is_closed:
@@ -324,10 +337,6 @@ def _answer(call: Call, result: outcome.Outcome[Any]) -> None:
         trio.lowlevel.reschedule(task, result)
 
 
-def _refuse_calls(entries: Sequence[Entry], cause: Exception | None) -> None:
-    """Each asker gets an error of its own: one object raised in many tasks would gather all their tracebacks."""
-    for entry in entries:
-        if isinstance(entry, Call):
-            refusal = DiskFull() if isinstance(cause, DiskFull) else DatabaseDown()
-            refusal.__cause__ = cause
-            _answer(entry, outcome.Error(refusal))
+def _lasts(entry: Entry) -> bool:
+    """Whether it waits for a database that is away."""
+    return entry.lasts if isinstance(entry, Job) else isinstance(entry, Put)

@@ -150,6 +150,8 @@ commands = Table(
     Column("device_group", String(128)),  # of a command for any phone of a group
     Column("scope", JSON),  # of a command for any phone: those of its operator; NULL = the whole fleet
     Column("sim_slot", Integer),  # NULL until one was chosen
+    Column("any_device", Boolean, nullable=False),  # whether each attempt may choose another phone
+    Column("any_sim", Boolean, nullable=False),  # and another SIM
     Column("priority", Integer, nullable=False),  # higher goes first
     Column("phone_number", String(32)),  # whom it goes to, in E.164
     Column("session_id", String(128)),  # of USSD

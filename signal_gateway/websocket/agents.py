@@ -18,6 +18,7 @@ from protocol.dialect import Question
 from signal_gateway.domain.errors import DuplicateLink, GatewayError
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
+from signal_gateway.websocket.commands import COMMAND_HANDLERS
 from signal_gateway.websocket.ears import Ears, Handler
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import REPORT_HANDLERS
@@ -149,5 +150,6 @@ _AFTER: Mapping[type, Handler] = {
     Unregister: hear_unregister,
     Heartbeat: hear_heartbeat,
     **REPORT_HANDLERS,
+    **COMMAND_HANDLERS,
 }
 AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, plain_beat=hear_plain_beat)

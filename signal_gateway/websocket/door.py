@@ -6,6 +6,7 @@ from uuid import UUID
 
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.authentication import Authentication
+from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.limits import Limits
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
@@ -44,6 +45,7 @@ class Door:
     registration: Registration
     presence: Presence
     reports: Reports
+    dispatcher: Dispatcher
     subscriber_ids: SubscriberIds
     has_room: Callable[[], bool]
     """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""

@@ -45,6 +45,10 @@ class LiveLink(Protocol):
         """Keep its deadlines; `now` is in Trio seconds."""
         ...
 
+    def say(self, message: object, name: str) -> None:
+        """Say something that it did not ask for, in the encoding that it came with."""
+        ...
+
     def close_soon(self, code: int, reason: str, retry_after_s: float | None = None) -> None:
         """Fence it at once, and close it."""
         ...

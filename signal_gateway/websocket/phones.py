@@ -6,11 +6,13 @@ from protocol.dialect import Question
 from protocol.phone_commands import ConnectionEstablished
 from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
 from protocol.phone_reports import SimCard as ReportedSim
+from signal_gateway.domain.command_answers import answer_of
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.report import Report
 from signal_gateway.services.authentication import PhoneAdmission
 from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.websocket.commands import COMMAND_HANDLERS
 from signal_gateway.websocket.ears import Ears, Handler
 from signal_gateway.websocket.link import Link
 
@@ -48,6 +50,9 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         if isinstance(data, DeviceStatusData):
             door.presence.reported(device_id, data.status)
     report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
+    if not isinstance(data, HeartbeatData) and (answer := answer_of(report)) is not None and not door.dispatcher.hear(answer):
+        link.refuse(question, DatabaseDown())  # what it answers comes first: a report that is acknowledged has done its work
+        return
     if question.answer_type == JSON_ACK and question.request_id is None:
         door.reports.file(report)
     elif isinstance(data, HeartbeatData | DeviceStatusData):
@@ -98,4 +103,4 @@ def _word(text: str | None) -> str | None:
 REPORT_HANDLERS: Mapping[type, Handler] = {PhoneReport: hear_report}
 """What any device may report, be it a phone or an agent."""
 
-PHONE_EARS = Ears(before={}, after=REPORT_HANDLERS)
+PHONE_EARS = Ears(before={}, after={**REPORT_HANDLERS, **COMMAND_HANDLERS})

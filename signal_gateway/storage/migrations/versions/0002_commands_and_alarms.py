@@ -50,6 +50,8 @@ def upgrade() -> None:
         sa.Column("device_group", sa.String(length=128), nullable=True),
         sa.Column("scope", sa.JSON(), nullable=True),
         sa.Column("sim_slot", sa.Integer(), nullable=True),
+        sa.Column("any_device", sa.Boolean(), nullable=False),
+        sa.Column("any_sim", sa.Boolean(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("phone_number", sa.String(length=32), nullable=True),
         sa.Column("session_id", sa.String(length=128), nullable=True),

@@ -1,0 +1,53 @@
+"""Which command a report means that names none (C-24): the phones of the seed do not repeat the id of what they were told."""
+
+from collections.abc import Callable, Iterable
+
+from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandState
+from signal_gateway.domain.command_answers import Answer
+from signal_gateway.domain.phone_number import same_number
+
+_LATE = frozenset({CommandState.UNKNOWN})
+
+
+def match(answer: Answer, commands: Iterable[Command]) -> Command | None:
+    """The oldest of these commands that the answer fits, those that wait for one first. `commands` stand oldest first.
+
+    Device, kind and SIM must be the same, number and text too where both say them. A delivery report fits what was sent.
+    """
+    fitting = [command for command in commands if _fits(answer, command)]
+    for is_expected in (_waits_for(answer), _is_late):
+        for command in fitting:
+            if is_expected(command):
+                return command
+    return None
+
+
+def _waits_for(answer: Answer) -> Callable[[Command], bool]:
+    return _awaits_delivery if answer.is_delivery_report else _is_on_its_way
+
+
+def _is_on_its_way(command: Command) -> bool:
+    return command.state in ON_ITS_WAY
+
+
+def _awaits_delivery(command: Command) -> bool:
+    return command.state in ON_ITS_WAY or (command.state is CommandState.SENT and command.final_at is None)
+
+
+def _is_late(command: Command) -> bool:
+    """Nothing was expected of it any more, or only another attempt."""
+    return command.state in _LATE or (command.state is CommandState.QUEUED and command.attempts > 0)
+
+
+def _fits(answer: Answer, command: Command) -> bool:
+    if command.kind not in answer.kinds:
+        return False
+    if answer.sim_slot is not None and command.sim_slot is not None and answer.sim_slot != command.sim_slot:
+        return False
+    said, known = answer.phone_number, command.phone_number
+    if said is not None and known is not None and not same_number(said, known):
+        return False
+    if answer.session_id is not None and command.session_id is not None and answer.session_id != command.session_id:
+        return False
+    text = command.data.get("message")
+    return answer.text is None or text is None or answer.text == text

@@ -1,0 +1,91 @@
+"""USSD: which codes may be dialled, what answers are menus, what failures mean, and the balance in an answer (T-39 to T-42, H29)."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+
+CODE_CHARS_MAX = 182
+"""Characters of a USSD string (3GPP TS 23.038)."""
+
+FAILURES = {
+    -1: "failed or cancelled",
+    1: "network error",
+    2: "invalid code",
+    3: "service not available",
+    4: "SIM card error",
+    5: "timeout",
+    6: "user cancelled",
+    7: "network busy",
+    8: "invalid string",
+}
+"""What a phone's failure codes mean (T-39)."""
+PERMANENT = frozenset({2, 3, 6, 8})
+"""Of these another try cannot help: a code that is wrong or not served, and somebody who ended it."""
+
+_CODE = re.compile(r"[*#+0-9]{1,182}")
+_CALL_CONTROL = re.compile(
+    r"(?:\*|#|\*#|##|\*\*)(?:21|61|62|67|002|004|33|330|331|332|333|351|353|35|03|04|042|05|052|30|31|76|77|43)[*#].*"
+)
+"""Diverting and barring calls, changing PINs and what is shown of the caller (3GPP TS 22.030)."""
+
+_MENU_WORDS = re.compile(
+    r"\b(?:menu|menü|seçenek|option|seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)", re.IGNORECASE
+)
+_NUMBERED = re.compile(r"(?:^|\n|\s)([1-3])\s?[.):-]\s?\S")
+
+BALANCE = re.compile(
+    r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^\d\n]{0,40}(?P<balance>-?\d{1,3}(?:[.,\s]\d{3}){0,4}(?:[.,]\d{1,2})?|-?\d{1,12}(?:[.,]\d{1,2})?)(?!\d)",
+    re.IGNORECASE,
+)
+"""A balance as carriers word it; another pattern may be set, with a group of the same name."""
+ANSWER_CHARS_READ = 2000
+"""Of an answer, so much is looked through."""
+
+
+def is_menu(text: str) -> bool:
+    """Whether an answer waits for a choice: at least two numbered lines, or one of the words that menus use (T-41)."""
+    read = text[:ANSWER_CHARS_READ]
+    return len(set(_NUMBERED.findall(read))) >= 2 or _MENU_WORDS.search(read) is not None
+
+
+def failure_words(code: int) -> str:
+    """What a failure code means."""
+    return FAILURES.get(code, f"unknown failure {code}")
+
+
+def is_permanent(code: int) -> bool:
+    """Whether another try cannot help."""
+    return code in PERMANENT
+
+
+class UssdRules:
+    """Codes that may be dialled: whole (`*123#`), or as a beginning (`*123*`). None given: all but those that change how calls go."""
+
+    def __init__(self, allow: Sequence[str] = ()) -> None:
+        self._allow = tuple(allow)
+
+    def refusal(self, code: str) -> str | None:
+        """Why this code may not be dialled, in a sentence; None when it may."""
+        if _CODE.fullmatch(code) is None or not code.endswith("#") or code[0] not in "*#":
+            return f"a USSD code begins with * or #, ends with #, and has at most {CODE_CHARS_MAX} of 0-9 * # +"
+        if self._allow:
+            fits = any(code == allowed or (not allowed.endswith("#") and code.startswith(allowed)) for allowed in self._allow)
+            return None if fits else "this USSD code is not among those allowed"
+        if _CALL_CONTROL.fullmatch(code) is not None:
+            return "this code changes how calls are diverted, barred or shown, and is not dialled"
+        return None
+
+
+def read_balance(text: str, pattern: re.Pattern[str] = BALANCE) -> Decimal | None:
+    """The balance that an answer tells; None when it tells none. Decimal comma or point, thousands set apart by the other or a space."""
+    found = pattern.search(text[:ANSWER_CHARS_READ])
+    if found is None:
+        return None
+    digits = re.sub(r"\s", "", found.group("balance"))
+    last = max(digits.rfind(","), digits.rfind("."))
+    has_cents = last >= 0 and len(digits) - last - 1 in (1, 2)
+    whole = re.sub(r"[.,]", "", digits[:last] if has_cents else digits)
+    try:
+        return Decimal(f"{whole}.{digits[last + 1 :]}" if has_cents else whole)
+    except InvalidOperation:
+        return None

@@ -1,0 +1,236 @@
+"""What waits for one linked device and what is on its way to it, as far as memory holds it: which command goes out next, and by which SIM.
+
+The database is the truth: a lane is a hint, and each dispatch is decided once more on what is on disk. Order within a lane is priority,
+then acceptance. One command at a time per SIM, and one that needs no SIM.
+"""
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, Wait
+from signal_gateway.domain.command_answers import Answer
+from signal_gateway.domain.command_matching import match
+from signal_gateway.domain.command_rules import CommandEvent, Dispatched
+from signal_gateway.domain.device import SimCard
+from signal_gateway.domain.phone_number import same_carrier
+from signal_gateway.domain.sim_limits import SimRules, SimUsage, remaining, wait_for
+from signal_gateway.services.device_directory import KnownDevice
+from signal_gateway.storage.lanes import LaneContents
+
+NO_SIM = None
+"""The place of commands that need no SIM: one of them at a time."""
+UNKNOWN_SLOTS = (0,)
+"""Of a phone that has not told of its SIMs yet."""
+Place = int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sim:
+    """A SIM that a phone has told of."""
+
+    slot: int
+    carrier_name: str | None
+
+
+class Lane:
+    """One linked device. `rules_of` gives the rules of its SIMs."""
+
+    def __init__(self, device: KnownDevice, rules_of: Callable[[KnownDevice, int], SimRules]) -> None:
+        self.device = device
+        self.sims: tuple[Sim, ...] | None = None
+        """None: not told yet; then any slot that a command names is believed."""
+        self.queue: list[Command] = []
+        self.on_way: dict[str, Command] = {}
+        """Sent and not answered, oldest first."""
+        self.busy: dict[Place, str] = {}
+        """Which command each place is taken by: one that is on its way, or is being written as such."""
+        self.claiming: set[str] = set()
+        self.usages: dict[int, SimUsage] = {}
+        self.waits: dict[str, Wait] = {}
+        """Why each of those that were looked at does not go out."""
+        self.is_loaded = False
+        self.is_loading = False
+        self.is_asked_again = False
+        self.has_more = False
+        """Whether the database may hold queued commands that are not here."""
+        self.next_due_at: int | None = None
+        self._rules: dict[int, SimRules] = {}
+        self._rules_of = rules_of
+
+    def rules(self, slot: int) -> SimRules:
+        """The rules of one SIM."""
+        found = self._rules.get(slot)
+        if found is None:
+            found = self._rules[slot] = self._rules_of(self.device, slot)
+        return found
+
+    def learn(self, device: KnownDevice) -> None:
+        """Its settings, or its group, are others now."""
+        self.device = device
+        self._rules.clear()
+
+    def fill(self, contents: LaneContents) -> None:
+        """Take what was read. What was claimed meanwhile is not queued any more."""
+        self.queue = [
+            command for command in contents.queued if command.message_id not in self.claiming and command.message_id not in self.on_way
+        ]
+        self.queue.sort(key=order_of)
+        self.usages = {**contents.usages, **{slot: usage for slot, usage in self.usages.items() if self.is_loaded}}
+        if self.sims is None and contents.sim_cards is not None:
+            self.sims = sims_of(contents.sim_cards)
+        self.has_more = not contents.is_all
+        self.next_due_at = contents.next_due_at
+        if not self.is_loaded:
+            for command in contents.on_their_way:
+                self.on_way[command.message_id] = command
+                self.busy.setdefault(place_of(command), command.message_id)
+        self.is_loaded = True
+
+    def offer(self, command: Command) -> None:
+        """One more stands in line; unless it stands behind what is here, and is read from the database in its turn."""
+        if self.has_more and (not self.queue or order_of(command) > order_of(self.queue[-1])):
+            return
+        if all(each.message_id != command.message_id for each in self.queue):
+            insort(self.queue, command, key=order_of)
+
+    def claim(self, message_id: str, place: Place) -> None:
+        """It is being written as dispatched by this place."""
+        self.remove(message_id)
+        self.busy[place] = message_id
+        self.claiming.add(message_id)
+
+    def sent(self, command: Command) -> None:
+        """It is on its way."""
+        self.claiming.discard(command.message_id)
+        self.on_way[command.message_id] = command
+
+    def follow(self, command: Command, before: Command, usage: SimUsage | None) -> None:
+        """It has changed on disk."""
+        if usage is not None and before.sim_slot is not None:
+            self.usages[before.sim_slot] = usage
+        self.remove(command.message_id)
+        if command.state in ON_ITS_WAY:
+            self.on_way[command.message_id] = command
+            self.busy.setdefault(place_of(command), command.message_id)
+        else:
+            self.free(command.message_id)
+
+    def note_usage(self, event: CommandEvent, usage: SimUsage | None) -> None:
+        """What a SIM has used after it was asked to send one more."""
+        if usage is not None and isinstance(event, Dispatched) and event.sim_slot is not None:
+            self.usages[event.sim_slot] = usage
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether something is under way that it must know of."""
+        return bool(self.queue or self.on_way or self.claiming or self.is_loading)
+
+    def match(self, answer: Answer) -> str | None:
+        """The id of the command on its way that a report without an id means."""
+        found = match(answer, self.on_way.values())
+        return None if found is None else found.message_id
+
+    def remove(self, message_id: str) -> None:
+        """It is not queued any more."""
+        self.queue = [command for command in self.queue if command.message_id != message_id]
+
+    def free(self, message_id: str) -> None:
+        """It is not on its way any more."""
+        self.on_way.pop(message_id, None)
+        self.claiming.discard(message_id)
+        for place in [place for place, busy_with in self.busy.items() if busy_with == message_id]:
+            del self.busy[place]
+
+    def next_ones(self, now_ms: int) -> list[tuple[Command, Place]]:
+        """What may set out now, and by which SIM. Notes why the others wait; none overtakes another for the same SIM."""
+        self.waits.clear()
+        closed: set[Place] = set(self.busy)
+        chosen: list[tuple[Command, Place]] = []
+        for command in self.queue:
+            places = self._places_for(command)
+            if not places:
+                self.waits[command.message_id] = Wait("no_sim")
+                continue
+            open_places = [place for place in places if place not in closed]
+            if not open_places:
+                self.waits[command.message_id] = Wait("busy")
+                continue
+            place = self._best(command, open_places, now_ms)
+            if isinstance(place, Wait):
+                self.waits[command.message_id] = place
+                closed.update(open_places)
+                continue
+            closed.add(place)
+            chosen.append((command, place))
+        return chosen
+
+    def offers(self, command: Command, now_ms: int) -> tuple[int, Place] | None:
+        """For a command to any phone: how well this one could send it, higher is better, and by which SIM; None if it cannot now."""
+        waiting = {place for each in self.queue for place in self._places_for(each)}
+        places = [place for place in self._places_for(command) if place not in self.busy and place not in waiting]
+        if not places:
+            return None
+        place = self._best(command, places, now_ms)
+        return None if isinstance(place, Wait) else (self._worth(command, place, now_ms), place)
+
+    def next_wake_at(self) -> int | None:
+        """When the first of what waits may go, as far as that is known; milliseconds since 1970."""
+        times = [wait.until for wait in self.waits.values() if wait.until is not None]
+        if self.next_due_at is not None:
+            times.append(self.next_due_at)
+        return min(times, default=None)
+
+    def _places_for(self, command: Command) -> list[Place]:
+        if not command.uses_sim:
+            return [NO_SIM]
+        if command.sim_slot is not None:
+            is_there = self.sims is None or any(sim.slot == command.sim_slot for sim in self.sims)
+            return [command.sim_slot] if is_there else []
+        return list(UNKNOWN_SLOTS) if self.sims is None else [sim.slot for sim in self.sims]
+
+    def _best(self, command: Command, places: Iterable[Place], now_ms: int) -> Place | Wait:
+        """Of SIMs that may send it, the one with the most left, then the one of the number's own carrier; or why none may."""
+        waits: list[Wait] = []
+        best: tuple[int, Place] | None = None
+        for place in places:
+            wait = self._wait(command, place, now_ms)
+            if wait is not None:
+                waits.append(wait)
+                continue
+            worth = self._worth(command, place, now_ms)
+            if best is None or worth > best[0]:
+                best = worth, place
+        if best is not None:
+            return best[1]
+        return min(waits, key=lambda wait: float("inf") if wait.until is None else wait.until)
+
+    def _wait(self, command: Command, place: Place, now_ms: int) -> Wait | None:
+        if place is None:
+            return None
+        rules, usage = self.rules(place), self.usages.get(place) or SimUsage()
+        is_sms = command.kind is CommandKind.SEND_SMS
+        return wait_for(rules, usage, rules.units(command.segments) if is_sms else 0, False, now_ms, is_sms=is_sms)
+
+    def _worth(self, command: Command, place: Place, now_ms: int) -> int:
+        if place is None:
+            return 0
+        left = remaining(self.rules(place), self.usages.get(place) or SimUsage(), now_ms)
+        carrier = next((sim.carrier_name for sim in self.sims or () if sim.slot == place), None)
+        is_own = command.phone_number is not None and carrier is not None and same_carrier(command.phone_number, carrier)
+        return 2 * left + is_own
+
+
+def place_of(command: Command) -> Place:
+    """Which place of its device a command takes."""
+    return command.sim_slot if command.uses_sim else NO_SIM
+
+
+def order_of(command: Command) -> tuple[int, int]:
+    """Higher priorities first, then in the order of acceptance."""
+    return -command.priority, command.id
+
+
+def sims_of(cards: Iterable[SimCard]) -> tuple[Sim, ...]:
+    """The SIMs of a heartbeat that are in use."""
+    return tuple(Sim(card.slot_index, card.carrier_name) for card in cards if card.is_active is not False)

@@ -1,0 +1,103 @@
+"""Commands for any phone, of the fleet or of a group: each goes to the linked phone that can send it best (PEERS: SIM economics)."""
+
+from bisect import insort
+from collections.abc import Mapping
+from itertools import islice
+
+from signal_gateway.domain.command import Command, Wait
+from signal_gateway.domain.events import DeviceLinked
+from signal_gateway.services.command_lanes import Lane, Place, order_of
+from signal_gateway.storage.lanes import PoolContents
+
+PHONE = "phone"
+LANES_WANTED_MAX = 64
+"""Phones looked at anew in one turn, to find those that can send."""
+
+
+class CommandPool:
+    """What stands in line for any phone. `lanes` are those of devices in memory, `linked` all devices that have a link."""
+
+    def __init__(self, lanes: Mapping[str, Lane], linked: Mapping[str, DeviceLinked]) -> None:
+        self._lanes = lanes
+        self._linked = linked
+        self.queue: list[Command] = []
+        self.waits: dict[str, Wait] = {}
+        self.has_more = False
+        self.next_due_at: int | None = None
+        self.is_loading = False
+        self._claimed: set[str] = set()
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether it should be read."""
+        return self.has_more and not self.queue and not self.is_loading
+
+    def offer(self, command: Command) -> None:
+        """One more stands in line."""
+        self._claimed.discard(command.message_id)
+        if self.has_more and (not self.queue or order_of(command) > order_of(self.queue[-1])):
+            return
+        if all(each.message_id != command.message_id for each in self.queue):
+            insort(self.queue, command, key=order_of)
+
+    def remove(self, message_id: str) -> None:
+        """It stands there no more."""
+        self.queue = [command for command in self.queue if command.message_id != message_id]
+
+    def claim(self, message_id: str) -> None:
+        """It is being given to a phone: what is read meanwhile still shows it."""
+        self._claimed.add(message_id)
+        self.remove(message_id)
+
+    def settled(self, message_id: str) -> None:
+        """It was given to a phone, or not."""
+        self._claimed.discard(message_id)
+
+    def fill(self, contents: PoolContents) -> None:
+        """Take what was read."""
+        self.is_loading = False
+        self.queue = sorted((command for command in contents.queued if command.message_id not in self._claimed), key=order_of)
+        self.has_more, self.next_due_at = not contents.is_all, contents.next_due_at
+
+    def wanted_lanes(self) -> list[str]:
+        """Phones that might send and are not in memory."""
+        if not self.queue:
+            return []
+        phones = (device_id for device_id, event in self._linked.items() if event.kind == PHONE and device_id not in self._lanes)
+        return list(islice(phones, LANES_WANTED_MAX))
+
+    def next_ones(self, now_ms: int) -> list[tuple[Command, Lane, Place]]:
+        """What may set out now, to which phone and by which SIM."""
+        self.waits.clear()
+        taken: set[str] = set()
+        chosen: list[tuple[Command, Lane, Place]] = []
+        for command in self.queue:
+            best: tuple[int, Lane, Place] | None = None
+            for lane in self._lanes.values():
+                if not lane.is_loaded or lane.device.device_id in taken or not _may_take(lane, command):
+                    continue
+                offer = lane.offers(command, now_ms)
+                if offer is not None and (best is None or offer[0] > best[0]):
+                    best = offer[0], lane, offer[1]
+            if best is None:
+                self.waits[command.message_id] = Wait("no_phone")
+                continue
+            taken.add(best[1].device.device_id)
+            chosen.append((command, best[1], best[2]))
+        return chosen
+
+    def wakes_at(self, now_ms: int) -> int | None:
+        """When to look again: a scheduled one comes due; while some wait for a phone, soon."""
+        times = [] if self.next_due_at is None else [self.next_due_at]
+        if self.queue:
+            times.append(now_ms + 1000)
+        return min(times, default=None)
+
+
+def _may_take(lane: Lane, command: Command) -> bool:
+    device = lane.device
+    if device.kind != PHONE:
+        return False
+    if command.device_group is not None and device.device_group != command.device_group:
+        return False
+    return command.scope is None or command.scope.allows(device.device_id, device.device_group)

@@ -1,0 +1,100 @@
+"""Section `[commands]`: what may be sent, how long each state may last, and what SIMs are spared."""
+
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from signal_gateway.domain.command import CommandKind
+from signal_gateway.domain.command_rules import CommandPolicy
+
+
+class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[commands]`: commands to devices (CONTRACT.md §5)."""
+
+    ttl_s: float = 86_400.0
+    """Seconds that a command waits to be dispatched before it expires, where its sender names no other time."""
+    ttl_max_s: float = 2_592_000.0
+    """The longest time that a sender may name."""
+    dispatched_s: float = 120.0
+    """Seconds that a device has to say what became of a command; then `unknown`, or another try for what may be repeated."""
+    accepted_s: float = 600.0
+    """The same after it has said that it has taken the command on."""
+    delivery_s: float = 259_200.0
+    """Seconds within which an asked-for delivery report must come; then `unknown`."""
+    sms_retries: int = 5
+    """Further tries of an SMS whose sending the phone reports as failed; then `dead` (seed 004: up to 5). 0 = none."""
+    ussd_retries: int = 5
+    """The same of USSD codes and replies. 0 = none."""
+    rcs_retries: int = 5
+    """The same of RCS messages. 0 = none."""
+    other_retries: int = 5
+    """The same of find_device and alarms, which are also tried again when no answer comes. 0 = none."""
+    backoff_first_s: float = 5.0
+    """Seconds before the second try; doubled before each further one."""
+    backoff_max_s: float = 300.0
+    """The longest wait between two tries."""
+    backoff_jitter: float = 0.2
+    """By which part of itself a wait is spread, up and down."""
+    open_max: int = 1_000_000
+    """Commands that are not yet in a final state; beyond it new ones are refused with 503."""
+    in_memory_max: int = 50_000
+    """Queued commands that are kept in memory for linked devices; the others wait in the database."""
+    sms_parts_max: int = 10
+    """Parts of one SMS; longer texts are refused."""
+    region: str = ""
+    """Country of numbers without +, as two letters (TR). Empty: numbers must be in E.164."""
+    short_codes: bool = True
+    """Whether an SMS may go to a short code of 3 to 8 digits."""
+    number_prefixes_allowed: tuple[str, ...] = ()
+    """Prefixes in E.164 that may be sent to. Empty: all that are not denied."""
+    number_prefixes_denied: tuple[str, ...] = ()
+    """Prefixes in E.164 that are never sent to, premium numbers for example."""
+    ussd_allowed: tuple[str, ...] = ()
+    """USSD codes that may be dialled, whole (*123#) or as a beginning (*123*). Empty: all but those that divert or bar calls."""
+    balance_pattern: str = ""
+    """Regular expression with a group `balance` that reads a SIM's balance out of a USSD answer. Empty: the built-in one."""
+    time_zone: str = "UTC"
+    """Zone in which days and months of SMS limits begin (Europe/Istanbul)."""
+    count: Literal["segments", "messages"] = "segments"
+    """What the limits of a SIM count."""
+    recipients_per_month: int = 0
+    """Distinct numbers that one SIM may send to in a month, where limits are enabled. 0 = no limit."""
+    sim_park_after: int = 3
+    """Failures of a SIM or its carrier in a row after which it rests."""
+    sim_park_s: float = 300.0
+    """Seconds that it rests at first; doubled with each further failure."""
+    sim_park_max_s: float = 3600.0
+    """The longest rest."""
+
+    def __post_init__(self) -> None:
+        above_zero = ("ttl_s", "ttl_max_s", "dispatched_s", "accepted_s", "delivery_s", "backoff_first_s", "backoff_max_s")
+        above_zero += ("open_max", "in_memory_max", "sms_parts_max", "sim_park_after", "sim_park_s", "sim_park_max_s")
+        if any(getattr(self, name) <= 0 for name in above_zero):
+            raise ValueError(f"{', '.join(above_zero)} must be above 0")
+        retries = (self.sms_retries, self.ussd_retries, self.rcs_retries, self.other_retries)
+        if min(*retries, self.recipients_per_month) < 0 or not 0 <= self.backoff_jitter < 1:
+            raise ValueError("retries and recipients_per_month must not be below 0, backoff_jitter must be 0 to below 1")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"time_zone: {self.time_zone!r} is no time zone") from None
+
+    def policy(self) -> CommandPolicy:
+        """The rules of a command's life that these settings make."""
+        other = dict.fromkeys((CommandKind.FIND_DEVICE, CommandKind.ALARM_START, CommandKind.ALARM_STOP), self.other_retries)
+        return CommandPolicy(
+            retries_max={
+                CommandKind.SEND_SMS: self.sms_retries,
+                CommandKind.SEND_USSD: self.ussd_retries,
+                CommandKind.USSD_REPLY: self.ussd_retries,
+                CommandKind.SEND_RCS: self.rcs_retries,
+                **other,
+            },
+            backoff_first_s=self.backoff_first_s,
+            backoff_max_s=self.backoff_max_s,
+            jitter=self.backoff_jitter,
+            dispatched_s=self.dispatched_s,
+            accepted_s=self.accepted_s,
+            delivery_s=self.delivery_s,
+        )

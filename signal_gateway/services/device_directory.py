@@ -1,0 +1,63 @@
+"""What must be known of a device to command it: that it exists, its group, its settings. Kept in memory for those asked for lately."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import msgspec
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.events import DeviceLinked, SettingsChanged
+from signal_gateway.domain.phone_settings import PhoneSettings
+from signal_gateway.storage import devices
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.devices import DeviceRecord
+
+KEPT_MAX = 100_000
+"""Devices remembered; the one asked for longest ago is forgotten and read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """One device."""
+
+    device_id: str
+    kind: str
+    device_group: str | None
+    settings: PhoneSettings
+
+
+class DeviceDirectory:
+    """Finds devices. One that has come with a new link, or whose settings were changed, is read anew."""
+
+    def __init__(self, database: Database, bus: Bus, phone_settings: PhoneSettings) -> None:
+        self._database = database
+        self.settings_of_all = phone_settings
+        """Of a phone for which nothing was changed."""
+        self._kept: OrderedDict[str, KnownDevice] = OrderedDict()
+        bus.subscribe(DeviceLinked, lambda event: self.forget(event.device_id))
+        bus.subscribe(SettingsChanged, lambda event: self.forget(event.device_id))
+
+    async def find(self, device_id: str) -> KnownDevice | None:
+        """The device; None when there is none. Raises DatabaseDown."""
+        known = self._kept.get(device_id)
+        if known is not None:
+            self._kept.move_to_end(device_id)
+            return known
+        record = await self._database.look_up(lambda connection: devices.find_device(connection, device_id))
+        if record is None:
+            return None
+        known = KnownDevice(device_id, record.kind, record.device_group, settings_of(record, self.settings_of_all))
+        self._kept[device_id] = known
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return known
+
+    def forget(self, device_id: str) -> None:
+        """It has changed, or is gone."""
+        self._kept.pop(device_id, None)
+
+
+def settings_of(record: DeviceRecord, of_all: PhoneSettings) -> PhoneSettings:
+    """The settings of every phone, with what was changed for this one."""
+    changes = record.settings_changes()
+    return msgspec.convert({**msgspec.structs.asdict(of_all), **changes}, PhoneSettings) if changes else of_all

@@ -1,0 +1,383 @@
+"""Sends each command when its time has come: the right phone, the right SIM, one at a time, within its limits (DESIGN.md §7).
+
+Nothing is sent before the database has it as dispatched, and nothing is decided but on what the database holds: what stands in memory
+only says where to look. A device that is linked and has commands has a lane; all else waits on disk.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from heapq import heappop, heappush
+from random import Random
+
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.command import Command, CommandState, Wait
+from signal_gateway.domain.command_answers import Answer, Outcome
+from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, TimedOut, Unsent
+from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.command_lanes import Lane, Place, sims_of
+from signal_gateway.services.command_pool import CommandPool
+from signal_gateway.services.command_settings import CommandsSettings
+from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
+from signal_gateway.services.lane_reader import LaneReader
+from signal_gateway.services.open_commands import OpenCommands
+from signal_gateway.services.sim_rules import SimRulesOf
+from signal_gateway.storage import commands as kept
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.command_changes import Applied, Item, apply
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.lanes import LaneContents, PoolContents
+
+PAGE = 128
+"""Queued commands read for one lane at a time."""
+PAGE_WHEN_FULL = 8
+"""The same while memory holds as many as it may."""
+SWEEP_EVERY_S = 1.0
+"""How often deadlines are looked at: their precision."""
+SWEEP_ROWS = 500
+NO_ROOM_S = 1.0
+"""Until a dispatch for which the writer had no room is tried again."""
+POOL = ""
+"""Stands among the ids of devices for what waits for any phone."""
+
+
+class Dispatcher:
+    """All lanes. `run` is its loop; all else may be called by anybody, and only `change` waits."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        directory: DeviceDirectory,
+        settings: CommandsSettings,
+        rules: SimRulesOf,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+        random: Random | None = None,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._directory = directory
+        self._settings = settings
+        self._rules_of = rules.of
+        self._read_balance = rules.read_balance
+        self._wall_ms = wall_ms
+        self._random = random or Random()
+        self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
+        self._linked: dict[str, DeviceLinked] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._pool = CommandPool(self._lanes, self._linked)
+        self._reader = LaneReader(database, directory, wall_ms, self._page)
+        self.open = OpenCommands()
+        """Commands that are not in a final state."""
+        self._ready: dict[str, None] = {}
+        self._timers: list[tuple[int, str]] = []
+        self._timer_at: dict[str, int] = {}  # the earliest of each name: later ones need not be kept
+        self._woken = trio.Event()
+        self._limits = metrics.limits
+        self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
+        self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
+        self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
+        metrics.gauge("commands_open", "Commands that are not in a final state.", lambda: self.open.total)
+        metrics.gauge("command_lanes", "Linked devices whose commands are in memory.", lambda: len(self._lanes))
+        metrics.gauge("commands_in_memory", "Queued commands in memory.", self._count_queued)
+        bus.subscribe(DeviceLinked, self._hear_linked)
+        bus.subscribe(DeviceUnlinked, self._hear_unlinked)
+        bus.subscribe(DeviceSeen, self._hear_seen)
+        bus.subscribe(SettingsChanged, self._hear_settings)
+
+    # asked by others
+
+    def offer(self, command: Command) -> None:
+        """A new command is on disk."""
+        self.open.opened(command)
+        self._line_up(command)
+
+    def wait_of(self, command: Command) -> Wait:
+        """Why a queued command is not on its way."""
+        if command.not_before is not None and command.not_before > self._wall_ms():
+            return Wait("not_before", command.not_before)
+        if command.device_id is None:
+            return self._pool.waits.get(command.message_id) or Wait("no_phone")
+        if command.device_id not in self._linked:
+            return Wait("offline")
+        lane = self._lanes.get(command.device_id)
+        return (lane.waits.get(command.message_id) if lane else None) or Wait("order")
+
+    def hear(self, answer: Answer) -> bool:
+        """A device has reported. False when there is no room for it: the report must come again."""
+        if answer.outcome is Outcome.PENDING:
+            return True
+        answer = self._read_balance(answer)
+        lane = self._lanes.get(answer.device_id)
+        message_id = answer.message_id
+        if message_id is None and lane is not None and not answer.is_delivery_report:
+            message_id = lane.match(answer)
+        device = lane.device if lane else KnownDevice(answer.device_id, "", None, self._directory.settings_of_all)
+        return self._post(Heard(answer, message_id, self._random.random()), device, self._heard)
+
+    async def change(self, event: CommandEvent) -> Applied:
+        """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
+        came: list[Applied | Exception] = []
+        done = trio.Event()
+
+        def tell(applied: Applied | Exception) -> None:
+            came.append(applied)
+            if isinstance(applied, Applied):
+                self._follow(applied)
+            done.set()
+
+        if not self._writer.post(self._apply, Item(event), tell, lasts=False):
+            raise DatabaseDown
+        await done.wait()
+        if isinstance(came[0], Exception):
+            raise came[0]
+        return came[0]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send what is due, until cancelled."""
+        self.open.begin(await self._database.read(kept.count_open))
+        self._pool.has_more = self.open.of(None) > 0
+        try:
+            async with trio.open_nursery() as nursery:
+                self._reader.nursery = nursery
+                nursery.start_soon(self._sweep)
+                task_status.started()
+                while True:
+                    self._advance()
+                    await self._until_woken()
+        finally:
+            self._reader.nursery = None
+
+    # events of others
+
+    def _hear_linked(self, event: DeviceLinked) -> None:
+        self._linked[event.device_id] = event
+        self._lanes.pop(event.device_id, None)
+        if self.open.of(event.device_id):
+            self._read(event.device_id)
+        if self.open.of(None):
+            self._wake(POOL)
+
+    def _hear_unlinked(self, event: DeviceUnlinked) -> None:
+        linked = self._linked.get(event.device_id)
+        if linked is not None and linked.generation == event.generation:
+            del self._linked[event.device_id]
+            self._lanes.pop(event.device_id, None)
+
+    def _hear_seen(self, event: DeviceSeen) -> None:
+        if event.status is None or event.status.sim_cards is None:
+            return
+        lane = self._lanes.get(event.device_id)
+        if lane is not None and (told := sims_of(event.status.sim_cards)) != lane.sims:
+            lane.sims = told
+            self._wake(event.device_id)
+
+    def _hear_settings(self, event: SettingsChanged) -> None:
+        if event.device_id in self._lanes:
+            self._read(event.device_id)
+
+    # the loop
+
+    async def _until_woken(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._woken = trio.Event()
+        if self._ready:
+            return
+        wait_s = (self._timers[0][0] - self._wall_ms()) / 1000 if self._timers else float("inf")
+        with trio.move_on_after(max(0.0, wait_s)):
+            await self._woken.wait()
+
+    def _advance(self) -> None:
+        now = self._wall_ms()
+        while self._timers and self._timers[0][0] <= now:
+            at_ms, name = heappop(self._timers)
+            if self._timer_at.get(name) == at_ms:
+                del self._timer_at[name]
+            self._ready[name] = None
+        ready, self._ready = self._ready, {}
+        for device_id in ready:
+            lane = self._lanes.get(device_id)
+            if lane is not None and lane.is_loaded:
+                self._advance_lane(lane, now)
+        if self.open.of(None):
+            self._advance_pool(now)
+
+    def _advance_lane(self, lane: Lane, now: int) -> None:
+        device_id = lane.device.device_id
+        if lane.next_due_at is not None and lane.next_due_at <= now:
+            lane.next_due_at = None
+            self._read(device_id)
+        for command, place in lane.next_ones(now):
+            self._claim(lane, command, place, now)
+        if lane.has_more and not lane.queue:
+            self._read(device_id)
+        self._wake_at(lane.next_wake_at(), device_id)
+        if not self.open.of(device_id) and not lane.is_needed and not self.open.of(None):
+            del self._lanes[device_id]  # nothing is left to send: the next command makes a new one
+
+    def _advance_pool(self, now: int) -> None:
+        pool = self._pool
+        if pool.next_due_at is not None and pool.next_due_at <= now:
+            pool.next_due_at, pool.has_more = None, True
+        if pool.wants_more:
+            pool.is_loading = True
+            self._reader.read_pool(self._pool_read)
+        for device_id in pool.wanted_lanes():
+            self._read(device_id)
+        for command, lane, place in pool.next_ones(now):
+            self._claim(lane, command, place, now)
+        self._wake_at(pool.wakes_at(now), POOL)
+
+    def _claim(self, lane: Lane, command: Command, place: Place, now: int) -> None:
+        """Have it written as dispatched. Its place is taken from now on."""
+        lane.claim(command.message_id, place)
+        self._pool.claim(command.message_id)
+        event = Dispatched(command.message_id, lane.device.device_id, place, now)
+        if not self._post(event, lane.device, partial(self._claimed, lane, command)):
+            lane.free(command.message_id)
+            self._pool.settled(command.message_id)
+            self._line_up(command)
+            self._wake_at(now + round(1000 * NO_ROOM_S), lane.device.device_id)
+
+    def _claimed(self, lane: Lane, wanted: Command, applied: Applied) -> None:
+        """It is written as dispatched, and goes out now; or it is not, and the lane looks on."""
+        device_id, message_id = lane.device.device_id, wanted.message_id
+        self._pool.settled(message_id)
+        lane.note_usage(applied.event, applied.usage)
+        if applied.before is None or applied.change is None:
+            lane.free(message_id)
+            if applied.wait is not None:  # a limit that memory did not know of
+                self._line_up(wanted)
+            self._wake(device_id)
+            return
+        command = applied.change.command
+        self.open.moved(applied.before, command)
+        if self._lanes.get(device_id) is not lane:
+            self._post(Unsent(message_id, command.attempts, self._wall_ms()), lane.device, self._follow)
+            return
+        lane.sent(command)
+        self._states.add(command.kind.value, command.state.value)
+        self._bus.publish(CommandDue(command))
+        self._bus.publish(CommandChanged(command))
+        self._wake(device_id)
+
+    async def _sweep(self) -> None:
+        """Commands whose deadline has passed, whether their device is here or not."""
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            now = self._wall_ms()
+            try:
+                overdue = await self._database.read(lambda connection: kept.overdue(connection, now, SWEEP_ROWS))  # noqa: B023
+            except DatabaseDown:
+                continue
+            for message_id in overdue:
+                self._post(TimedOut(message_id, now, self._random.random()), None, self._follow)
+
+    # what became of it
+
+    def _heard(self, applied: Applied) -> None:
+        if applied.before is None:
+            self._unmatched.add()
+        elif applied.change is None:
+            self._late.add()
+        else:
+            self._follow(applied)
+
+    def _follow(self, applied: Applied) -> None:
+        """A command has changed on disk: memory follows."""
+        before, change = applied.before, applied.change
+        if before is None or change is None:
+            return
+        command = change.command
+        self.open.moved(before, command)
+        self._pool.remove(command.message_id)
+        lane = self._lanes.get(before.device_id or POOL)
+        if lane is not None:
+            lane.follow(command, before, applied.usage)
+            self._wake(lane.device.device_id)
+        if command.state is CommandState.QUEUED:
+            self._line_up(command)
+        if command.state is not before.state:
+            self._states.add(command.kind.value, command.state.value)
+            self._bus.publish(CommandChanged(command, applied.reason))
+
+    # lines
+
+    def _line_up(self, command: Command) -> None:
+        """A queued command is on disk: it stands in line for its device, or for any; or it is read when its time comes."""
+        name = POOL if command.device_id is None else command.device_id
+        line = self._pool if command.device_id is None else self._lanes.get(command.device_id)
+        if command.not_before is not None and command.not_before > self._wall_ms():
+            if line is not None:
+                line.next_due_at = min(line.next_due_at or command.not_before, command.not_before)
+                self._wake_at(command.not_before, name)
+            elif name in self._linked:
+                self._read(name)
+        elif isinstance(line, CommandPool):
+            line.offer(command)
+            self._wake(POOL)
+        elif line is None or line.is_loading:
+            self._read(name)
+        else:
+            line.offer(command)
+            self._wake(name)
+
+    def _read(self, device_id: str) -> None:
+        """Read the lane of a linked device."""
+        linked = self._linked.get(device_id)
+        if linked is None:
+            return
+        lane = self._lanes.get(device_id)
+        if lane is None:
+            device = KnownDevice(device_id, linked.kind, None, self._directory.settings_of_all)
+            lane = self._lanes[device_id] = Lane(device, self._rules_of)
+        self._reader.read(lane, self._lane_read)
+
+    def _lane_read(self, lane: Lane, contents: LaneContents) -> None:
+        if self._lanes.get(lane.device.device_id) is not lane:
+            return
+        is_first = not lane.is_loaded
+        lane.fill(contents)
+        if is_first:
+            for command in contents.on_their_way:
+                if command.may_be_repeated:
+                    self._post(LinkLost(command.message_id, self._wall_ms()), lane.device, self._follow)
+        self._wake(lane.device.device_id)
+
+    def _pool_read(self, contents: PoolContents) -> None:
+        self._pool.fill(contents)
+        self._wake(POOL)
+
+    # inside
+
+    def _post(self, event: CommandEvent, device: KnownDevice | None, done: Callable[[Applied], None]) -> bool:
+        def tell(came: Applied | Exception) -> None:
+            if isinstance(came, Applied):
+                done(came)
+
+        return self._writer.post(self._apply, Item(event, None if device is None else partial(self._rules_of, device)), tell)
+
+    def _wake(self, name: str) -> None:
+        self._ready[name] = None
+        self._woken.set()
+
+    def _wake_at(self, at_ms: int | None, name: str) -> None:
+        if at_ms is not None and at_ms < self._timer_at.get(name, float("inf")):
+            self._timer_at[name] = at_ms
+            heappush(self._timers, (at_ms, name))
+            self._woken.set()
+
+    def _page(self) -> int:
+        if self._count_queued() < self._settings.in_memory_max:
+            return PAGE
+        self._limits.add("commands.in_memory_max")
+        return PAGE_WHEN_FULL
+
+    def _count_queued(self) -> int:
+        return sum(len(lane.queue) for lane in self._lanes.values()) + len(self._pool.queue)

@@ -1,0 +1,184 @@
+"""Events of commands, applied to what is on disk in one transaction: the commands, their timelines, and what their SIMs have used.
+
+`apply` is the work of a job of the batch writer (`BatchWriter.post`): however many events come together, they cost a handful of
+statements. Of two events for one command the later sees what the earlier did, and of a hundred sends at a limit's last one, one passes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, update
+
+from signal_gateway.domain.command import Command, CommandKind, CommandState, Step, Wait
+from signal_gateway.domain.command_answers import Outcome
+from signal_gateway.domain.command_matching import match
+from signal_gateway.domain.command_rules import Change, CommandEvent, CommandPolicy, Dispatched, Heard
+from signal_gateway.domain.sim_limits import SimRules, SimUsage, after_failure, after_success, refunded, used, wait_for
+from signal_gateway.storage import commands as kept
+from signal_gateway.storage import sims
+from signal_gateway.storage.sims import SimKey
+from signal_gateway.storage.tables import commands
+
+Rules = Callable[[int], SimRules]
+"""The rules of the SIMs of one device, by slot."""
+
+_CHANGING = (
+    "state",
+    "device_id",
+    "sim_slot",
+    "attempts",
+    "attempts_before",
+    "not_before",
+    "expires_at",
+    "deadline_at",
+    "dispatched_at",
+    "final_at",
+    "error",
+    "error_message",
+    "result",
+)
+_UPDATE = update(commands).where(commands.c.id == bindparam("key_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event, and what is needed beside it."""
+
+    event: CommandEvent
+    rules: Rules | None = None
+    """Of the SIM that it sets out by, or was sent by; by slot. None where no SIM is concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of an event."""
+
+    event: CommandEvent
+    before: Command | None = None
+    """None: there is no such command, or none that a report fits."""
+    change: Change | None = None
+    """None: it changed nothing."""
+    wait: Wait | None = None
+    """Why a command may not set out yet."""
+    usage: SimUsage | None = None
+    """Of its SIM, afterwards."""
+
+    @property
+    def reason(self) -> str | None:
+        """What kind of report brought it there, where that is of interest."""
+        return "delivery_report" if isinstance(self.event, Heard) and self.event.answer.is_delivery_report else None
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """What the events of one transaction have read and changed so far."""
+
+    connection: Connection
+    policy: CommandPolicy
+    commands: dict[str, Command]
+    usages: dict[SimKey, SimUsage]
+    changed: dict[str, Command] = field(default_factory=dict[str, Command])
+    changed_usages: dict[SimKey, SimUsage] = field(default_factory=dict[SimKey, SimUsage])
+    steps: list[tuple[str, Step]] = field(default_factory=list[tuple[str, Step]])
+
+
+def apply(connection: Connection, items: Sequence[Item], policy: CommandPolicy) -> Sequence[Applied]:
+    """Apply these events in order."""
+    events = [_named(connection, item) for item in items]
+    found = kept.find_many(connection, sorted({item.event.message_id for item in events if item.event.message_id is not None}))
+    keys = {key for item in events if item.rules is not None and (key := _sim_of(item.event, found)) is not None}
+    ledger = _Ledger(connection, policy, found, sims.find_many(connection, keys) if keys else {})
+    applied = [_apply(ledger, item) for item in events]
+    if ledger.changed:
+        rows = [{"key_id": command.id, **_changing(command)} for command in ledger.changed.values()]
+        connection.execute(_UPDATE, rows)
+    kept.write_steps(connection, ledger.steps)
+    sims.keep(connection, ledger.changed_usages)
+    return applied
+
+
+def _apply(ledger: _Ledger, item: Item) -> Applied:
+    event = item.event
+    command = None if event.message_id is None else ledger.commands.get(event.message_id)
+    if command is None:
+        return Applied(event)
+    change = event.apply(command, ledger.policy)
+    if change is None:
+        return Applied(event, command)
+    usage = None
+    if item.rules is not None and (key := _sim_of(event, ledger.commands)) is not None:
+        usage = ledger.usages.get(key) or SimUsage()
+        if isinstance(event, Dispatched):
+            wait, usage = _charge(ledger, key, item.rules(key[1]), usage, command, event.at)
+            if wait is not None:
+                return Applied(event, command, wait=wait, usage=usage)
+        else:
+            usage = _settle(key, item, usage, command, change)
+        ledger.usages[key] = ledger.changed_usages[key] = usage
+    ledger.commands[command.message_id] = ledger.changed[command.message_id] = change.command
+    ledger.steps.append((command.message_id, change.step))
+    return Applied(event, command, change, usage=usage)
+
+
+def _charge(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, command: Command, at: int) -> tuple[Wait | None, SimUsage]:
+    """Count what sets out against its SIM; or why it may not yet."""
+    is_sms = command.kind is CommandKind.SEND_SMS
+    windows = rules.windows(at)
+    number = command.phone_number
+    counts_recipients = is_sms and rules.recipients_max > 0 and rules.limits_enabled and number is not None
+    is_new = counts_recipients and not sims.knows_recipient(ledger.connection, key, windows.month, number or "")
+    units = rules.units(command.segments)
+    wait = wait_for(rules, usage, units, is_new, at) if is_sms else wait_for(rules, usage, 0, False, at, is_sms=False)
+    if wait is not None:
+        return wait, usage
+    if not is_sms:
+        return None, usage
+    if is_new:
+        sims.add_recipient(ledger.connection, key, windows.month, number or "")
+    return None, used(usage, windows, units, is_new, at)
+
+
+def _settle(key: SimKey, item: Item, usage: SimUsage, command: Command, change: Change) -> SimUsage:
+    """What an answer says about the SIM: it works, it failed, it did not send after all, it holds so much."""
+    event = item.event
+    if item.rules is None:
+        return usage
+    rules = item.rules(key[1])
+    if not change.counts and command.kind is CommandKind.SEND_SMS:
+        usage = refunded(usage, rules.units(command.segments), rules.windows(command.dispatched_at or event.at))
+    if isinstance(event, Heard):
+        if event.answer.outcome is Outcome.FAILED and event.answer.blames_sim:
+            usage = after_failure(usage, event.at, rules.park_after, rules.park_s, rules.park_max_s)
+        elif change.command.state in (CommandState.SENT, CommandState.DELIVERED):
+            usage = after_success(usage)
+        if event.answer.balance is not None:
+            usage = msgspec.structs.replace(usage, balance=event.answer.balance, balance_at=event.at)
+    return usage
+
+
+def _named(connection: Connection, item: Item) -> Item:
+    """A report that names no command: find the one it means among the newest of its device."""
+    event = item.event
+    if not isinstance(event, Heard) or event.message_id is not None:
+        return item
+    answer = event.answer
+    found = match(answer, kept.newest_of(connection, answer.device_id, answer.kinds))
+    if found is None:
+        return item
+    return Item(msgspec.structs.replace(event, message_id=found.message_id), item.rules)
+
+
+def _sim_of(event: CommandEvent, found: dict[str, Command]) -> SimKey | None:
+    if isinstance(event, Dispatched):
+        return None if event.sim_slot is None else (event.device_id, event.sim_slot)
+    command = found.get(event.message_id or "")
+    if command is None or command.device_id is None or command.sim_slot is None:
+        return None
+    return command.device_id, command.sim_slot
+
+
+def _changing(command: Command) -> dict[str, Any]:
+    values = kept.values_of(command)
+    return {name: values[name] for name in _CHANGING}

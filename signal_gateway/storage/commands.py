@@ -1,0 +1,178 @@
+"""Commands on disk: kept in the order of acceptance, changed only by the rules of their life (DESIGN.md §7)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
+
+from signal_gateway.domain.access import Scope
+from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
+from signal_gateway.storage.tables import command_steps, commands
+
+CANDIDATES_MAX = 200
+"""Of the newest commands of a device, so many are looked through for the one that a report without an id may mean."""
+
+_COLUMNS = tuple(commands.c)
+_NAMES = tuple(column.name for column in _COLUMNS)
+_ALL = select(*_COLUMNS)
+_INSERT = insert(commands)
+
+
+class Kept(NamedTuple):
+    """What became of a new command."""
+
+    command: Command
+    """As it is kept: itself, or the one that has its id already."""
+    is_new: bool
+
+
+def keep(connection: Connection, new: Sequence[Command]) -> list[Kept]:
+    """Write new commands: the work of a job of the batch writer. That it was queued is a command's first step, without a row of its own.
+
+    One whose id is known is not written; the known one is returned instead. Of several jobs together any conflict fails them all, and the
+    writer does them one by one.
+    """
+    if len(new) == 1 and (known := find(connection, new[0].message_id)) is not None:
+        return [Kept(known, False)]
+    connection.execute(_INSERT, [values_of(command) for command in new])
+    return [Kept(command, True) for command in new]
+
+
+def values_of(command: Command) -> dict[str, Any]:
+    """Every column of a command."""
+    values: dict[str, Any] = {name: getattr(command, name) for name in _NAMES}
+    values["kind"], values["state"] = command.kind.value, command.state.value
+    values["scope"] = None if command.scope is None else _scope_values(command.scope)
+    return values
+
+
+def command_of(row: Row[Any]) -> Command:
+    """A command as it was kept."""
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    values["kind"], values["state"] = CommandKind(values["kind"]), CommandState(values["state"])
+    values["digest"] = bytes(values["digest"])
+    values["scope"] = None if values["scope"] is None else _scope_of(values["scope"])
+    return Command(**values)
+
+
+def find(connection: Connection, message_id: str) -> Command | None:
+    """One command."""
+    row = connection.execute(_ALL.where(commands.c.message_id == message_id)).first()
+    return None if row is None else command_of(row)
+
+
+def find_many(connection: Connection, message_ids: Sequence[str]) -> dict[str, Command]:
+    """These commands, locked until the transaction ends; those that are not there are left out."""
+    query = _ALL.where(commands.c.message_id.in_(message_ids)).with_for_update()
+    return {command.message_id: command for command in map(command_of, connection.execute(query))}
+
+
+def steps_of(connection: Connection, message_id: str) -> list[Step]:
+    """The timeline of a command, oldest first, without its beginning, which is `created_at`."""
+    columns = command_steps.c
+    query = select(columns.at, columns.state, columns.attempt, columns.detail).where(columns.message_id == message_id).order_by(columns.id)
+    return [Step(at=row.at, state=CommandState(row.state), attempt=row.attempt, detail=row.detail) for row in connection.execute(query)]
+
+
+def write_steps(connection: Connection, steps: Sequence[tuple[str, Step]]) -> None:
+    """Add to timelines, each step to that of its `message_id`."""
+    if steps:
+        rows = [
+            {"message_id": message_id, "at": step.at, "state": step.state.value, "attempt": step.attempt, "detail": step.detail}
+            for message_id, step in steps
+        ]
+        connection.execute(insert(command_steps), rows)
+
+
+def search(
+    connection: Connection,
+    scope: Scope,
+    device_id: str | None,
+    states: Sequence[CommandState],
+    kind: CommandKind | None,
+    before: int | None,
+    limit: int,
+) -> list[Command]:
+    """Commands of this part of the fleet, newest first, of ids below `before`. No `states`: in any."""
+    conditions: list[ColumnElement[bool]] = []
+    if device_id is not None:
+        conditions.append(commands.c.device_id == device_id)
+    if states:
+        conditions.append(commands.c.state.in_([state.value for state in states]))
+    if kind is not None:
+        conditions.append(commands.c.kind == kind.value)
+    if before is not None:
+        conditions.append(commands.c.id < before)
+    if not scope.is_whole_fleet:
+        visible = [commands.c.device_id.in_(sorted(scope.devices or ())), commands.c.device_group.in_(sorted(scope.groups or ()))]
+        conditions.append(or_(*visible))
+    query = _ALL.where(*conditions).order_by(commands.c.id.desc()).limit(limit)
+    return [command_of(row) for row in connection.execute(query)]
+
+
+def due(connection: Connection, device_id: str | None, now_ms: int, limit: int) -> list[Command]:
+    """What waits for this device, or, None, for any: those whose time has come, in the order in which they go out."""
+    query = _ALL.where(
+        _is_of(device_id),
+        commands.c.final_at.is_(None),
+        commands.c.state == CommandState.QUEUED.value,
+        commands.c.expires_at > now_ms,
+        or_(commands.c.not_before.is_(None), commands.c.not_before <= now_ms),
+    )
+    query = query.order_by(commands.c.priority.desc(), commands.c.id).limit(limit)
+    return [command_of(row) for row in connection.execute(query)]
+
+
+def next_due_at(connection: Connection, device_id: str | None, now_ms: int) -> int | None:
+    """When the next one comes whose time has not come yet."""
+    query = select(func.min(commands.c.not_before)).where(
+        _is_of(device_id), commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value, commands.c.not_before > now_ms
+    )
+    return connection.scalar(query)
+
+
+def on_their_way(connection: Connection, device_id: str) -> list[Command]:
+    """What this device was sent and has not answered, oldest first."""
+    states = [state.value for state in ON_ITS_WAY]
+    query = _ALL.where(commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state.in_(states))
+    return [command_of(row) for row in connection.execute(query.order_by(commands.c.id))]
+
+
+def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:
+    """The ids of commands whose deadline has passed, oldest deadline first."""
+    query = select(commands.c.message_id).where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= now_ms)
+    return list(connection.scalars(query.order_by(commands.c.deadline_at).limit(limit)))
+
+
+def newest_of(connection: Connection, device_id: str, kinds: Iterable[CommandKind]) -> list[Command]:
+    """The newest commands of a device that a report might mean, oldest first."""
+    query = _ALL.where(commands.c.device_id == device_id).order_by(commands.c.id.desc()).limit(CANDIDATES_MAX)
+    wanted = frozenset(kinds)
+    return [command for command in map(command_of, connection.execute(query)) if command.kind in wanted][::-1]
+
+
+def count_open(connection: Connection) -> dict[str | None, int]:
+    """How many commands of each device are not in a final state; under None, those whose phone is still to be chosen."""
+    query = select(commands.c.device_id, func.count()).where(commands.c.final_at.is_(None)).group_by(commands.c.device_id)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def newest_id(connection: Connection) -> int:
+    """The highest id that was ever given."""
+    return connection.scalar(select(func.max(commands.c.id))) or 0
+
+
+def _is_of(device_id: str | None) -> ColumnElement[bool]:
+    return commands.c.device_id.is_(None) if device_id is None else commands.c.device_id == device_id
+
+
+def _scope_values(scope: Scope) -> Mapping[str, Any]:
+    return {
+        "devices": None if scope.devices is None else sorted(scope.devices),
+        "groups": None if scope.groups is None else sorted(scope.groups),
+    }
+
+
+def _scope_of(values: Mapping[str, Any]) -> Scope:
+    devices, groups = values.get("devices"), values.get("groups")
+    return Scope(None if devices is None else frozenset(devices), None if groups is None else frozenset(groups))

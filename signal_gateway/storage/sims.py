@@ -1,0 +1,79 @@
+"""What each SIM has used of its limits, on disk, so that no restart and no second node gives it more (T-43, H29)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from signal_gateway.domain.sim_limits import SimUsage
+from signal_gateway.storage.tables import sim_recipients, sims
+
+SimKey = tuple[str, int]
+"""Device id and slot."""
+
+_NAMES = (
+    "day",
+    "day_used",
+    "month",
+    "month_used",
+    "recipients",
+    "last_sent_at",
+    "balance",
+    "balance_at",
+    "parked_until",
+    "parked_reason",
+    "failures",
+    "disabled_reason",
+)
+_USAGE = select(sims.c.device_id, sims.c.slot, *(sims.c[name] for name in _NAMES))
+
+
+def find_of(connection: Connection, device_id: str) -> dict[int, SimUsage]:
+    """What the SIMs of a device have used, by slot. One that has never been used is not there."""
+    query = _USAGE.where(sims.c.device_id == device_id)
+    return {row.slot: _usage_of(row) for row in connection.execute(query)}
+
+
+def find_many(connection: Connection, keys: Iterable[SimKey]) -> dict[SimKey, SimUsage]:
+    """The same of these SIMs, locked until the transaction ends."""
+    query = _USAGE.where(tuple_(sims.c.device_id, sims.c.slot).in_(sorted(set(keys)))).with_for_update()
+    return {(row.device_id, row.slot): _usage_of(row) for row in connection.execute(query)}
+
+
+def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
+    """Write what they have used by now."""
+    if not usages:
+        return
+    rows: list[dict[str, Any]] = [
+        {"device_id": device_id, "slot": slot, **{name: getattr(usage, name) for name in _NAMES}}
+        for (device_id, slot), usage in usages.items()
+    ]
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = make(sims)
+    changed = {name: statement.excluded[name] for name in _NAMES}
+    connection.execute(statement.on_conflict_do_update(index_elements=["device_id", "slot"], set_=changed), rows)
+
+
+def knows_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> bool:
+    """Whether this SIM has sent to this number this month."""
+    return connection.execute(select(sim_recipients.c.slot).where(*_is_recipient(key, month, phone_number))).first() is not None
+
+
+def add_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> None:
+    """It sends to this number for the first time this month."""
+    connection.execute(insert(sim_recipients).values(device_id=key[0], slot=key[1], month=month, phone_number=phone_number))
+
+
+def forget_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> None:
+    """It did not send to this number after all."""
+    connection.execute(delete(sim_recipients).where(*_is_recipient(key, month, phone_number)))
+
+
+def _is_recipient(key: SimKey, month: str, phone_number: str) -> tuple[Any, ...]:
+    columns = sim_recipients.c
+    return columns.device_id == key[0], columns.slot == key[1], columns.month == month, columns.phone_number == phone_number
+
+
+def _usage_of(row: Any) -> SimUsage:
+    return SimUsage(**{name: getattr(row, name) for name in _NAMES})

@@ -1,0 +1,124 @@
+"""Commands on the wire: what a device is told (T-11 to T-16), and its answers that are no reports (COMMAND_ACK, COMMAND_RESULT)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from protocol.agent import CommandAck, CommandResult
+from protocol.dialect import Question
+from protocol.phone_commands import (
+    COMMAND_NAMES,
+    AlarmStart,
+    AlarmStartData,
+    AlarmStop,
+    FindDevice,
+    FindDeviceData,
+    PhoneCommand,
+    SendRcs,
+    SendRcsData,
+    SendSms,
+    SendSmsData,
+    SendUssd,
+    SendUssdData,
+    UssdReply,
+    UssdReplyData,
+)
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.command import Command, CommandKind, priority_word
+from signal_gateway.domain.command_answers import ack_of, result_of
+from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.events import CommandDue
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.ears import Handler
+from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.link import Link
+
+
+class CommandSpeaker:
+    """Says each command that is due on the link of its device."""
+
+    def __init__(self, hub: Hub, bus: Bus, metrics: Metrics) -> None:
+        self._hub = hub
+        self._unsaid = metrics.counter("commands_unsaid_total", "Commands whose device had no link here when they were due.")
+        bus.subscribe(CommandDue, self._say)
+
+    def _say(self, event: CommandDue) -> None:
+        command = event.command
+        link = self._hub.link_of(command.device_id or "")
+        if link is None:
+            self._unsaid.add()
+            return
+        message = wire_of(command)
+        link.say(message, COMMAND_NAMES[type(message)])
+
+
+def wire_of(command: Command) -> PhoneCommand:
+    """A command as its device is told it."""
+    return _WIRES[command.kind](command)
+
+
+def hear_command_ack(link: Link, message: CommandAck, question: Question) -> None:
+    """COMMAND_ACK: the device has taken a command on. Answered by nothing."""
+    door = link.door
+    door.presence.heard_from(link.client_id, None, link.heard_at)
+    if message.status < 400:
+        door.dispatcher.hear(ack_of(link.client_id, message.message_id, door.wall_ms()))
+    elif message.message_id is not None:
+        door.dispatcher.hear(result_of(link.client_id, message.message_id, message.status, None, "refused by the device", door.wall_ms()))
+
+
+def hear_command_result(link: Link, message: CommandResult, question: Question) -> None:
+    """COMMAND_RESULT: what became of it."""
+    door = link.door
+    door.presence.heard_from(link.client_id, None, link.heard_at)
+    answer = result_of(link.client_id, message.message_id, message.status, message.result, message.error, door.wall_ms())
+    if not door.dispatcher.hear(answer):
+        link.refuse(question, DatabaseDown())
+
+
+def _sms(command: Command) -> PhoneCommand:
+    data = command.data
+    priority: Any = priority_word(command.priority)
+    told = SendSmsData(sim_slot=command.sim_slot or 0, phone_number=data["phone_number"], message=data["message"], priority=priority)
+    return SendSms(message_id=command.message_id, data=told)
+
+
+def _ussd(command: Command) -> PhoneCommand:
+    data = command.data
+    told = SendUssdData(
+        sim_slot=command.sim_slot or 0,
+        ussd_code=data["ussd_code"],
+        session_id=data.get("session_id"),
+        delay=data.get("delay", 0),
+        auto_cancel=data.get("auto_cancel", True),
+    )
+    return SendUssd(message_id=command.message_id, data=told)
+
+
+def _ussd_reply(command: Command) -> PhoneCommand:
+    data = command.data
+    told = UssdReplyData(sim_slot=command.sim_slot or 0, session_id=data["session_id"], reply=data["reply"])
+    return UssdReply(message_id=command.message_id, data=told)
+
+
+def _rcs(command: Command) -> PhoneCommand:
+    data = command.data
+    told = SendRcsData(
+        sim_slot=command.sim_slot or 0, phone_number=data["phone_number"], message=data["message"], message_type=data["message_type"]
+    )
+    return SendRcs(message_id=command.message_id, data=told)
+
+
+_WIRES: Mapping[CommandKind, Callable[[Command], PhoneCommand]] = {
+    CommandKind.SEND_SMS: _sms,
+    CommandKind.SEND_USSD: _ussd,
+    CommandKind.USSD_REPLY: _ussd_reply,
+    CommandKind.SEND_RCS: _rcs,
+    CommandKind.FIND_DEVICE: lambda command: FindDevice(data=FindDeviceData(message=command.data["message"])),
+    CommandKind.ALARM_START: lambda command: AlarmStart(
+        data=AlarmStartData(alarm_type=command.data["alarm_type"], message=command.data["message"])
+    ),
+    CommandKind.ALARM_STOP: lambda command: AlarmStop(),
+}
+
+COMMAND_HANDLERS: Mapping[type, Handler] = {CommandAck: hear_command_ack, CommandResult: hear_command_result}
+"""What any device may say of a command beside its reports."""
