@@ -121,7 +121,7 @@ class Gateway:
             lane=self.lane,
             admission=Admission(security, config.server.max_connections, metrics),
             limits=self.limits,
-            authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, config.phones, wall_ms),
+            authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, self.directory, wall_ms),
             registration=Registration(database, writer, bus, self.credentials, attempts, auth.registration, wall_ms),
             presence=self.presence,
             reports=self.reports,

@@ -31,8 +31,9 @@ _CALL_CONTROL = re.compile(
 _MENU_WORDS = re.compile(
     r"\b(?:menu|menü|seçenek|option|seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)", re.IGNORECASE
 )
-_NUMBERED = re.compile(r"(?:^|\n|\s)([1-3])\s?[.):-]\s?\S")
+_NUMBERED = re.compile(r"(?:^|\s)([1-3])[.):-]")
 
+_SPACE, _MARKS = re.compile(r"\s"), re.compile(r"[.,]")
 BALANCE = re.compile(
     r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^\d\n]{0,40}(?P<balance>-?\d{1,3}(?:[.,\s]\d{3}){0,4}(?:[.,]\d{1,2})?|-?\d{1,12}(?:[.,]\d{1,2})?)(?!\d)",
     re.IGNORECASE,
@@ -81,10 +82,10 @@ def read_balance(text: str, pattern: re.Pattern[str] = BALANCE) -> Decimal | Non
     found = pattern.search(text[:ANSWER_CHARS_READ])
     if found is None:
         return None
-    digits = re.sub(r"\s", "", found.group("balance"))
+    digits = _SPACE.sub("", found.group("balance"))
     last = max(digits.rfind(","), digits.rfind("."))
     has_cents = last >= 0 and len(digits) - last - 1 in (1, 2)
-    whole = re.sub(r"[.,]", "", digits[:last] if has_cents else digits)
+    whole = _MARKS.sub("", digits[:last] if has_cents else digits)
     try:
         return Decimal(f"{whole}.{digits[last + 1 :]}" if has_cents else whole)
     except InvalidOperation:

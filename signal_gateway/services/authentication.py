@@ -17,7 +17,7 @@ from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.credentials import NO_DIGEST, Credentials, is_same, stored_key_id
-from signal_gateway.services.device_directory import settings_of
+from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage import devices
@@ -89,7 +89,7 @@ class Authentication:
         credentials: Credentials,
         attempts: Attempts,
         subscriber_ids: SubscriberIds,
-        phone_settings: PhoneSettings,
+        directory: DeviceDirectory,
         wall_ms: Callable[[], int],
     ) -> None:
         self._database = database
@@ -98,7 +98,7 @@ class Authentication:
         self._credentials = credentials
         self._attempts = attempts
         self._subscriber_ids = subscriber_ids
-        self._phone_settings = phone_settings
+        self._directory = directory
         self._wall_ms = wall_ms
 
     def check_address(self, address: str) -> None:
@@ -139,7 +139,7 @@ class Authentication:
         if wants_device_key and credential.kind is CredentialKind.ENROLMENT:
             device_key = await self._new_device_key(device_id)
         principal = Principal(LinkKind.PHONE, device_id, credential.id)
-        return PhoneAdmission(principal, settings_of(record, self._phone_settings), device_key)
+        return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)
 
     async def agent(self, client_id: str, token: str, address: str) -> Principal:
         """An agent CONNECTs with a token: of the configuration, a stored client key, or the one that it registered with.

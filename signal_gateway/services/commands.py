@@ -53,6 +53,35 @@ class CommandIds:
         return self.newest
 
 
+class _Keeping:
+    """A command that was given to the writer. `settled` hears of it as soon as it is on disk, whoever still waits."""
+
+    __slots__ = ("_came", "_is_there", "_settled", "command", "request")
+
+    def __init__(self, request: CommandRequest, command: Command, settled: Callable[[Kept], None]) -> None:
+        self.request = request
+        self.command = command
+        self._settled = settled
+        self._came: Kept | Exception | None = None
+        self._is_there = trio.Event()
+
+    def done(self, came: Kept | Exception) -> None:
+        """The writer has an answer; after a commit of unknown outcome it may have another one later."""
+        if self._came is None:
+            self._came = came
+            self._is_there.set()
+        if isinstance(came, Kept):
+            self._settled(came)
+
+    async def result(self) -> Kept:
+        """What the writer answered. Raises DatabaseDown, DiskFull."""
+        await self._is_there.wait()
+        assert self._came is not None  # noqa: S101 - set before the event
+        if isinstance(self._came, Exception):
+            raise self._came
+        return self._came
+
+
 class Commands:
     """Takes commands in and tells of them. Sending them is the dispatcher's."""
 
@@ -94,30 +123,50 @@ class Commands:
 
         Raises InvalidCommand, DeviceNotFound, IdTaken, KeyReused, QueueFull, DatabaseDown, DiskFull.
         """
+        return await self._kept(await self._begin(request, operator))
+
+    async def submit_many(self, requests: Sequence[CommandRequest], operator: Operator) -> list[Command | GatewayError]:
+        """Each by itself, in this order: what one is refused for hinders no other."""
+        begun: list[_Keeping | GatewayError] = []
+        for request in requests:
+            try:
+                begun.append(await self._begin(request, operator))
+            except GatewayError as error:
+                begun.append(error)
+        results: list[Command | GatewayError] = []
+        for each in begun:
+            try:
+                results.append(await self._kept(each) if isinstance(each, _Keeping) else each)
+            except GatewayError as error:
+                results.append(error)
+        return results
+
+    async def _begin(self, request: CommandRequest, operator: Operator) -> "_Keeping":
+        """Look a request through, and give it to the writer."""
         try:
-            command = await self._draft(request, operator)
-            known = await self._keep(command)
+            keeping = _Keeping(request, await self._draft(request, operator), self._settled)
+            if not self._writer.post(kept.keep, keeping.command, keeping.done, lasts=False):
+                raise DatabaseDown
+        except GatewayError as error:
+            self._refused.add(error.reason)
+            raise
+        return keeping
+
+    async def _kept(self, keeping: "_Keeping") -> Command:
+        """Once it is on disk. Who is cancelled stops waiting; the command is kept all the same."""
+        try:
+            known = await keeping.result()
             if not known.is_new:
-                _check_is_the_same(known.command, command, request)
+                _check_is_the_same(known.command, keeping.command, keeping.request)
         except GatewayError as error:
             self._refused.add(error.reason)
             raise
         return known.command
 
-    async def submit_many(self, requests: Sequence[CommandRequest], operator: Operator) -> list[Command | GatewayError]:
-        """Each by itself, all at once: what one is refused for hinders no other."""
-        results: list[Command | GatewayError] = [DatabaseDown()] * len(requests)
-
-        async def submit(place: int, request: CommandRequest) -> None:
-            try:
-                results[place] = await self.submit(request, operator)
-            except GatewayError as error:
-                results[place] = error
-
-        async with trio.open_nursery() as nursery:
-            for place, request in enumerate(requests):
-                nursery.start_soon(submit, place, request)
-        return results
+    def _settled(self, came: Kept) -> None:
+        if came.is_new:
+            self._accepted.add(came.command.kind.value)
+            self._dispatcher.offer(came.command)
 
     async def _draft(self, request: CommandRequest, operator: Operator) -> Command:
         checked = self._checks.check(request)
@@ -186,34 +235,6 @@ class Commands:
             if session_id in (command.session_id, said) and command.sim_slot is not None:
                 return command.sim_slot
         raise InvalidCommand("unknown_session", "no USSD session of this id is known: name the sim_slot", "session_id")
-
-    async def _keep(self, command: Command) -> Kept:
-        """On disk before this returns. Who is cancelled stops waiting; the command is kept all the same."""
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        result: list[Kept | Exception] = []
-
-        def done(came: Kept | Exception) -> None:
-            nonlocal task
-            if isinstance(came, Kept) and came.is_new:
-                self._accepted.add(command.kind.value)
-                self._dispatcher.offer(came.command)
-            if task is not None:
-                waiting, task = task, None
-                result.append(came)
-                trio.lowlevel.reschedule(waiting)
-
-        def abandon(_: Callable[[], object]) -> trio.lowlevel.Abort:
-            nonlocal task
-            task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._writer.post(kept.keep, command, done, lasts=False):
-            raise DatabaseDown
-        await trio.lowlevel.wait_task_rescheduled(abandon)
-        if isinstance(result[0], Exception):
-            raise result[0]
-        return result[0]
 
     # told of
 

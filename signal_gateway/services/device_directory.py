@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.events import DeviceLinked, SettingsChanged
+from signal_gateway.domain.events import SettingsChanged
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.storage import devices
 from signal_gateway.storage.database import Database
@@ -27,14 +27,13 @@ class KnownDevice:
 
 
 class DeviceDirectory:
-    """Finds devices. One that has come with a new link, or whose settings were changed, is read anew."""
+    """Finds devices. What a phone tells of itself at the door is known here at once, before it is on disk."""
 
     def __init__(self, database: Database, bus: Bus, phone_settings: PhoneSettings) -> None:
         self._database = database
         self.settings_of_all = phone_settings
         """Of a phone for which nothing was changed."""
         self._kept: OrderedDict[str, KnownDevice] = OrderedDict()
-        bus.subscribe(DeviceLinked, lambda event: self.forget(event.device_id))
         bus.subscribe(SettingsChanged, lambda event: self.forget(event.device_id))
 
     async def find(self, device_id: str) -> KnownDevice | None:
@@ -46,8 +45,13 @@ class DeviceDirectory:
         record = await self._database.look_up(lambda connection: devices.find_device(connection, device_id))
         if record is None:
             return None
-        known = KnownDevice(device_id, record.kind, record.device_group, settings_of(record, self.settings_of_all))
-        self._kept[device_id] = known
+        return self.learn(record)
+
+    def learn(self, record: DeviceRecord) -> KnownDevice:
+        """This is what a device is now."""
+        device_id = record.device_id
+        known = self._kept[device_id] = KnownDevice(device_id, record.kind, record.device_group, _settings_of(record, self.settings_of_all))
+        self._kept.move_to_end(device_id)
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
         return known
@@ -57,7 +61,7 @@ class DeviceDirectory:
         self._kept.pop(device_id, None)
 
 
-def settings_of(record: DeviceRecord, of_all: PhoneSettings) -> PhoneSettings:
+def _settings_of(record: DeviceRecord, of_all: PhoneSettings) -> PhoneSettings:
     """The settings of every phone, with what was changed for this one."""
     changes = record.settings_changes()
     return msgspec.convert({**msgspec.structs.asdict(of_all), **changes}, PhoneSettings) if changes else of_all

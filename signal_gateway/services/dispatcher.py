@@ -57,7 +57,6 @@ class Dispatcher:
         rules: SimRulesOf,
         metrics: Metrics,
         wall_ms: Callable[[], int],
-        random: Random | None = None,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -67,7 +66,8 @@ class Dispatcher:
         self._rules_of = rules.of
         self._read_balance = rules.read_balance
         self._wall_ms = wall_ms
-        self._random = random or Random()
+        self.random = Random()
+        """Spreads retries; a simulated world has it drawn from its seed."""
         self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
         self._linked: dict[str, DeviceLinked] = {}
         self._lanes: dict[str, Lane] = {}
@@ -119,7 +119,7 @@ class Dispatcher:
         if message_id is None and lane is not None and not answer.is_delivery_report:
             message_id = lane.match(answer)
         device = lane.device if lane else KnownDevice(answer.device_id, "", None, self._directory.settings_of_all)
-        return self._post(Heard(answer, message_id, self._random.random()), device, self._heard)
+        return self._post(Heard(answer, message_id, self.random.random()), device, self._heard)
 
     async def change(self, event: CommandEvent) -> Applied:
         """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
@@ -277,7 +277,7 @@ class Dispatcher:
             except DatabaseDown:
                 continue
             for message_id in overdue:
-                self._post(TimedOut(message_id, now, self._random.random()), None, self._follow)
+                self._post(TimedOut(message_id, now, self.random.random()), None, self._follow)
 
     # what became of it
 

@@ -80,6 +80,7 @@ class World:
         self._tls = (server_context(), client_context()) if transport == "tls" else None
         self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
         self.gateway.credentials.random_bytes = self.random.randbytes
+        self.gateway.dispatcher.random = Random(self.random.random())
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 of this world's clock."""

@@ -34,7 +34,7 @@ CBOR_MAP_HEAD = b"\xa2\x64type\x65alarm\x64data"
 def config() -> Config:
     """Nobody is closed for saying too much of it."""
     limits = LimitsSettings(data_per_s=0, control_per_min=0, frames_per_s=0)
-    return Config(auth=DEMO_AUTH, limits=limits, security=SecuritySettings(max_malformed_per_minute=0))
+    return Config(auth=DEMO_AUTH, limits=limits, security=SecuritySettings(max_malformed_per_minute=0, max_offences_per_minute=0))
 
 
 async def linked(world: World) -> RawLink:

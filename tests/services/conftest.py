@@ -18,6 +18,7 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.credentials import Credentials
+from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.registration import RegisterRequest, Registration
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import records
@@ -114,7 +115,7 @@ class Services:
             self.credentials,
             self.attempts,
             self.subscriber_ids,
-            PhoneSettings(error_count_threshold=7),
+            DeviceDirectory(self.database, self.bus, PhoneSettings(error_count_threshold=7)),
             self.wall_ms,
         )
         self.registration = Registration(self.database, self.writer, self.bus, self.credentials, self.attempts, registration, self.wall_ms)
