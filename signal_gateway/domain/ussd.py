@@ -31,7 +31,7 @@ _CALL_CONTROL = re.compile(
 _MENU_WORDS = re.compile(
     r"\b(?:menu|menü|seçenek|option|seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)", re.IGNORECASE
 )
-_NUMBERED = re.compile(r"(?:^|\s)([1-3])[.):-]")
+_NUMBERED = re.compile(r"\s([1-3])[.):-]")
 
 _SPACE, _MARKS = re.compile(r"\s"), re.compile(r"[.,]")
 BALANCE = re.compile(
@@ -45,7 +45,7 @@ ANSWER_CHARS_READ = 2000
 
 def is_menu(text: str) -> bool:
     """Whether an answer waits for a choice: at least two numbered lines, or one of the words that menus use (T-41)."""
-    read = text[:ANSWER_CHARS_READ]
+    read = "\n" + text[:ANSWER_CHARS_READ]
     return len(set(_NUMBERED.findall(read))) >= 2 or _MENU_WORDS.search(read) is not None
 
 
