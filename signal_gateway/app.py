@@ -62,9 +62,26 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Random:
+    """Bytes of the system's, read for many ids at once: each read is a call into the kernel."""
+
+    def __init__(self) -> None:
+        self._bytes, self._at = b"", 0
+
+    def take(self, count: int) -> bytes:
+        """So many of them, each given once."""
+        if self._at + count > len(self._bytes):
+            self._bytes, self._at = os.urandom(4096), 0
+        self._at += count
+        return self._bytes[self._at - count : self._at]
+
+
+_random = _Random()
+
+
 def new_uuid() -> UUID:
     """A version 4 UUID."""
-    return uuid_v4(os.urandom(16))
+    return uuid_v4(_random.take(16))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import phonenumbers
 from phonenumbers import carrier
 
 SHORT_CODE = re.compile(r"[0-9]{3,8}")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = str.maketrans("", "", " -().\u00a0/")
 _NATIONAL_DIGITS = 7
 """By so many last digits two numbers are compared of which one lacks its country."""
@@ -22,6 +24,8 @@ def normalise(text: str, region: str | None = None, *, short_codes: bool = True)
 
     Raises InvalidNumber.
     """
+    if (plain := _plain(text)) is not None:
+        return plain
     bare = text.strip().translate(_SEPARATORS)
     if short_codes and SHORT_CODE.fullmatch(bare) and not _is_national(bare, region):
         return bare
@@ -76,6 +80,42 @@ def _is_national(digits: str, region: str | None) -> bool:
         return phonenumbers.is_valid_number(phonenumbers.parse(digits, region))
     except phonenumbers.NumberParseException:
         return False
+
+
+class _Country(NamedTuple):
+    """What must be known of a country to see that a number of it is written in E.164 already."""
+
+    code_chars: int
+    lengths: frozenset[int]
+    """Digits that its numbers may have."""
+    dialled_before: re.Pattern[str] | None
+    """What its people dial before a number at home: where a number seems to begin so, the library must look."""
+
+
+def _plain(text: str) -> str | None:
+    """The number, if it is in E.164 already, as nearly all are: a tenth of the work of reading it with the library. Else None."""
+    if _E164.fullmatch(text) is None or (country := _country_of(text[1:4])) is None:
+        return None
+    national = text[1 + country.code_chars :]
+    if len(national) not in country.lengths or (country.dialled_before and country.dialled_before.match(national)):
+        return None
+    return text
+
+
+@lru_cache(maxsize=1000)
+def _country_of(digits: str) -> _Country | None:
+    """The country whose code a number begins with; `digits` are its first three."""
+    for code_chars in (1, 2, 3):
+        code = int(digits[:code_chars])
+        if code not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            continue
+        region = phonenumbers.region_code_for_country_code(code)
+        data = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(code, region)
+        if data is None or data.general_desc is None:
+            return None
+        before = data.national_prefix_for_parsing
+        return _Country(code_chars, frozenset(data.general_desc.possible_length), re.compile(before) if before else None)
+    return None
 
 
 @lru_cache(maxsize=10_000)

@@ -26,6 +26,8 @@ class SmsSize(NamedTuple):
 
 def segments(text: str) -> SmsSize:
     """The size of a text. A character that the default alphabet has not turns the whole text into UCS-2."""
+    if len(text) <= GSM_SINGLE and GSM_BASIC.issuperset(text):  # nearly all that is sent
+        return SmsSize("gsm7", 1, len(text), GSM_SINGLE - len(text))
     sizes = _gsm_sizes(text)
     if sizes is not None:
         return _cut("gsm7", sizes, GSM_SINGLE, GSM_PART)

@@ -223,7 +223,7 @@ class Commands:
     def _id_of(self, request: CommandRequest, operator: Operator) -> str:
         """A fresh id; under an Idempotency-Key the one that this operator's key always gives, so that a second use finds the first."""
         if request.idempotency_key is None:
-            return str(self._new_uuid())
+            return str(_ordered(self._new_uuid(), self._wall_ms()))
         text = f"{operator.subject}\0{request.idempotency_key}".encode("utf-8", "surrogatepass")
         return str(uuid_v4(hmac.digest(self._pepper, text, sha256)[:16]))
 
@@ -297,6 +297,14 @@ class Commands:
             return command.device_group is not None and operator.scope.allows_group(command.device_group)
         device = await self._directory.find(command.device_id)
         return operator.scope.allows(command.device_id, device.device_group if device else command.device_group)
+
+
+def _ordered(uuid: UUID, now_ms: int) -> UUID:
+    """The same version 4 UUID with the time in its first 48 bits: keys that grow are written side by side, random ones all over the index.
+
+    The 74 bits behind them stay random.
+    """
+    return UUID(bytes=now_ms.to_bytes(6, "big") + uuid.bytes[6:])
 
 
 def _check_is_the_same(known: Command, asked: Command, request: CommandRequest) -> None:

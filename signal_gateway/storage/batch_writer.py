@@ -25,6 +25,9 @@ from signal_gateway.storage.settings import StorageSettings
 
 T = TypeVar("T")
 
+COMPANY_PASSES = 2
+"""Passes of the event loop in which a caller waits for company: whoever was just answered has run by then, whatever their order."""
+
 log = logger("storage")
 
 
@@ -179,7 +182,13 @@ class BatchWriter:
                 await self._sleep_until(rows=1)
 
     async def _gather(self) -> None:
-        """Rows wait a little for company; somebody who waits does not."""
+        """Rows wait a little for company; somebody who waits only for those who were answered a moment ago and may ask again.
+
+        Without that, one caller out of step with many others would for ever have commits of its own between theirs.
+        """
+        if self._calls_queued:
+            for _ in range(COMPANY_PASSES):
+                await trio.lowlevel.checkpoint()
         alone = not self._calls_queued and self._rows_waiting < self._settings.batch_rows_max
         if alone and not self._is_closed and not self._pause_s:
             with trio.move_on_after(self._settings.batch_wait_s):
