@@ -23,6 +23,7 @@ from signal_gateway.observe.loop_health import LoopHealth, QuietCollector, colle
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.observe.nap import Nap
 from signal_gateway.observe.plain_http import PlainHttp
+from signal_gateway.services.alarms import Alarms
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.commands import Commands
@@ -118,6 +119,7 @@ class Gateway:
         rules = SimRulesOf(config.commands)
         self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
+        self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.speaker = CommandSpeaker(self.hub, bus, metrics)
 
         def has_room() -> bool:
@@ -155,7 +157,7 @@ class Gateway:
     @property
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
-        return self.presence.run, self.credentials.run, self.limits.run, self.commands.run, self.dispatcher.run
+        return self.presence.run, self.credentials.run, self.limits.run, self.commands.run, self.dispatcher.run, self.alarms.run
 
     @property
     def door_loops(self) -> tuple[Loop, ...]:

@@ -8,6 +8,7 @@ GatewayError
 ├─ InvalidCommand     400  a command that no phone may be told
 ├─ DeviceNotFound     404  unknown, or beyond what the asker may see
 ├─ CommandNotFound    404
+├─ AlarmNotFound      404
 ├─ IdTaken            409  the id names a command that says something else
 ├─ TooLate            409  the command is past what was asked
 ├─ KeyReused          422  the Idempotency-Key names a command that says something else
@@ -97,6 +98,15 @@ class CommandNotFound(GatewayError):
     type, code, status, reason = "NOT_FOUND", 4041, 404, "command_not_found"
 
     def __init__(self, message: str = "Command not found") -> None:
+        super().__init__(message)
+
+
+class AlarmNotFound(GatewayError):
+    """No such alarm, as far as the asker may see."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "alarm_not_found"
+
+    def __init__(self, message: str = "Alarm not found") -> None:
         super().__init__(message)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from signal_gateway.domain.alarm import Alarm
 from signal_gateway.domain.command import Command
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.phone_settings import PhoneSettings
@@ -83,3 +84,27 @@ class CommandChanged:
     command: Command
     detail: str | None = None
     """What brought it there, where that is of interest: `delivery_report`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChanged:
+    """An alarm was raised, raised again, acknowledged or cleared, and that is on disk."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True)
+class SimSwitched:
+    """A SIM is not to be used any more, for this reason; or, None, may be used again. That is on disk."""
+
+    device_id: str
+    sim_slot: int
+    disabled_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimChanged:
+    """A phone has another SIM in this slot, or it is in another phone."""
+
+    device_id: str
+    sim_slot: int

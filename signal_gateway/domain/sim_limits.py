@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from signal_gateway.domain.command import Wait
+from signal_gateway.domain.money import decimal_of
 
 UNLIMITED = 1_000_000_000
 """What is left where no limit holds."""
@@ -95,7 +96,7 @@ def wait_for(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: boo
         return Wait("sim_parked", usage.parked_until)
     if not is_sms:
         return None
-    if rules.low_balance is not None and (balance := _decimal(usage.balance)) is not None and balance < rules.low_balance:
+    if rules.low_balance is not None and (balance := decimal_of(usage.balance)) is not None and balance < rules.low_balance:
         return Wait("low_balance")
     if rules.limits_enabled and (wait := _limit(rules, usage, units, is_new_recipient, now_ms)) is not None:
         return wait
@@ -184,10 +185,3 @@ def _moment(day: date, hour: int, zone: tzinfo) -> int:
     """When this hour of this day comes; one that the clock leaves out, when it is changed, comes an hour later."""
     local = datetime(day.year, day.month, day.day, hour, tzinfo=zone)
     return round(local.timestamp() * 1000)
-
-
-def _decimal(text: str | None) -> Decimal | None:
-    try:
-        return None if text is None else Decimal(text)
-    except InvalidOperation:
-        return None

@@ -8,6 +8,8 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, Wait
 from signal_gateway.domain.command_answers import Answer
 from signal_gateway.domain.command_matching import match
@@ -22,6 +24,8 @@ NO_SIM = None
 """The place of commands that need no SIM: one of them at a time."""
 UNKNOWN_SLOTS = (0,)
 """Of a phone that has not told of its SIMs yet."""
+SIM_WIDE = frozenset({"sim_parked", "sim_disabled"})
+"""Reasons to wait that hold for whatever a SIM is to do; the others are of SMS alone."""
 Place = int | None
 
 
@@ -121,6 +125,10 @@ class Lane:
         if usage is not None and isinstance(event, Dispatched) and event.sim_slot is not None:
             self.usages[event.sim_slot] = usage
 
+    def switch(self, slot: int, reason: str | None) -> None:
+        """A SIM was switched off, for this reason, or on."""
+        self.usages[slot] = msgspec.structs.replace(self.usages.get(slot) or SimUsage(), disabled_reason=reason)
+
     @property
     def is_needed(self) -> bool:
         """Whether something is under way that it must know of."""
@@ -143,23 +151,28 @@ class Lane:
             del self.busy[place]
 
     def next_ones(self, now_ms: int) -> list[tuple[Command, Place]]:
-        """What may set out now, and by which SIM. Notes why the others wait; none overtakes another for the same SIM."""
+        """What may set out now, and by which SIM. Notes why the others wait; none overtakes another for the same SIM.
+
+        But what holds SMS alone back holds no other kind back: a USSD code may be what tells of a better balance.
+        """
         self.waits.clear()
         closed: set[Place] = set(self.busy)
+        closed_for_sms: set[Place] = set()
         chosen: list[tuple[Command, Place]] = []
         for command in self.queue:
             places = self._places_for(command)
             if not places:
                 self.waits[command.message_id] = Wait("no_sim")
                 continue
-            open_places = [place for place in places if place not in closed]
+            is_sms = command.kind is CommandKind.SEND_SMS
+            open_places = [place for place in places if place not in closed and not (is_sms and place in closed_for_sms)]
             if not open_places:
                 self.waits[command.message_id] = Wait("busy")
                 continue
             place = self._best(command, open_places, now_ms)
             if isinstance(place, Wait):
                 self.waits[command.message_id] = place
-                closed.update(open_places)
+                (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(open_places)
                 continue
             closed.add(place)
             chosen.append((command, place))

@@ -47,6 +47,15 @@ class DeviceDirectory:
             return None
         return self.learn(record)
 
+    def known(self, device_id: str) -> KnownDevice | None:
+        """The device, if memory has it: one that is linked or was asked for lately."""
+        return self._kept.get(device_id)
+
+    def settings(self, device_id: str) -> PhoneSettings:
+        """The settings of a device as far as memory knows; else those of all."""
+        known = self._kept.get(device_id)
+        return self.settings_of_all if known is None else known.settings
+
     def learn(self, record: DeviceRecord) -> KnownDevice:
         """This is what a device is now."""
         device_id = record.device_id

@@ -16,7 +16,7 @@ from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, TimedOut, Unsent
 from signal_gateway.domain.errors import DatabaseDown
-from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged
+from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane, Place, sims_of
 from signal_gateway.services.command_pool import CommandPool
@@ -90,6 +90,7 @@ class Dispatcher:
         bus.subscribe(DeviceUnlinked, self._hear_unlinked)
         bus.subscribe(DeviceSeen, self._hear_seen)
         bus.subscribe(SettingsChanged, self._hear_settings)
+        bus.subscribe(SimSwitched, self._hear_switched)
 
     # asked by others
 
@@ -176,6 +177,12 @@ class Dispatcher:
         lane = self._lanes.get(event.device_id)
         if lane is not None and (told := sims_of(event.status.sim_cards)) != lane.sims:
             lane.sims = told
+            self._wake(event.device_id)
+
+    def _hear_switched(self, event: SimSwitched) -> None:
+        lane = self._lanes.get(event.device_id)
+        if lane is not None:
+            lane.switch(event.sim_slot, event.disabled_reason)
             self._wake(event.device_id)
 
     def _hear_settings(self, event: SettingsChanged) -> None:

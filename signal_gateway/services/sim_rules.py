@@ -1,12 +1,12 @@
 """The rules of each SIM: of its phone's settings and the gateway's (C-29: slot n is sim n+1), and the balance in an answer."""
 
 import re
-from decimal import Decimal, InvalidOperation
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from signal_gateway.domain.command_answers import Answer
+from signal_gateway.domain.money import decimal_of
 from signal_gateway.domain.sim_limits import SimRules
 from signal_gateway.domain.ussd import BALANCE, read_balance
 from signal_gateway.services.command_settings import CommandsSettings
@@ -33,7 +33,7 @@ class SimRulesOf:
             monthly_max=phone.sim1_monthly_sms_limit if is_first else phone.sim2_monthly_sms_limit,
             recipients_max=ours.recipients_per_month,
             guard_s=phone.sim1_guard_interval if is_first else phone.sim2_guard_interval,
-            low_balance=_decimal(phone.low_balance_threshold),
+            low_balance=decimal_of(phone.low_balance_threshold),
             count=ours.count,
             park_after=ours.sim_park_after,
             park_s=ours.sim_park_s,
@@ -47,10 +47,3 @@ class SimRulesOf:
         if balance is None:
             return answer
         return msgspec.structs.replace(answer, balance=str(balance), result={**(answer.result or {}), "balance": str(balance)})
-
-
-def _decimal(text: str) -> Decimal | None:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return None

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, case, func, insert, select, update
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
 from signal_gateway.domain.report import Report
 from signal_gateway.storage.rows import Insert, Update, Upsert
-from signal_gateway.storage.tables import audit, connection_logs, device_status, reports
+from signal_gateway.storage.tables import audit, connection_logs, device_status, devices, reports
 
 ID_CHARS = 128
 WORD_CHARS = 32
@@ -146,6 +146,14 @@ def find_status(connection: Connection, device_id: str) -> StatusRecord | None:
         location=None if row.latitude is None or row.longitude is None else Location(row.latitude, row.longitude),
     )
     return StatusRecord(row.linked, row.last_activity_at, row.reported, status)
+
+
+def last_activities(connection: Connection, kind: str) -> list[tuple[str, int | None]]:
+    """When each device of a kind was last heard; None: never."""
+    query = select(devices.c.device_id, device_status.c.last_activity_at).select_from(
+        devices.outerjoin(device_status, device_status.c.device_id == devices.c.device_id)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query.where(devices.c.kind == kind))]
 
 
 def _sim_of(values: Mapping[str, Any]) -> SimCard:

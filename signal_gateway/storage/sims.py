@@ -1,9 +1,11 @@
 """What each SIM has used of its limits, on disk, so that no restart and no second node gives it more (T-43, H29)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from signal_gateway.domain.sim_limits import SimUsage
@@ -77,3 +79,48 @@ def _is_recipient(key: SimKey, month: str, phone_number: str) -> tuple[Any, ...]
 
 def _usage_of(row: Any) -> SimUsage:
     return SimUsage(**{name: getattr(row, name) for name in _NAMES})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Which subscriber and which phone a SIM said it is: digests of IMSI, ICCID and IMEI, as far as it says so."""
+
+    key: SimKey
+    ids: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A SIM is not to be used, for this reason; None: it may be used again."""
+
+    key: SimKey
+    reason: str | None
+
+
+def note_seen(connection: Connection, seen: Sequence[Seen]) -> list[bool]:
+    """The work of a job: keep what SIMs said of themselves. True where that is another SIM, or another phone, than before."""
+    return [_note_seen(connection, each) for each in seen]
+
+
+def switch(connection: Connection, switches: Sequence[Switch]) -> list[SimUsage]:
+    """The work of a job: switch SIMs off or on. Each as it is afterwards."""
+    return [_switch(connection, each) for each in switches]
+
+
+def _note_seen(connection: Connection, seen: Seen) -> bool:
+    here = (sims.c.device_id == seen.key[0]) & (sims.c.slot == seen.key[1])
+    row = connection.execute(select(sims.c.subscriber).where(here)).first()
+    if row is None:
+        keep(connection, {seen.key: SimUsage()})
+    known: Mapping[str, str] = (row.subscriber if row is not None else None) or {}
+    if all(known.get(name) == digest for name, digest in seen.ids.items()):
+        return False
+    connection.execute(update(sims).where(here).values(subscriber={**known, **seen.ids}))
+    return any(name in known and known[name] != digest for name, digest in seen.ids.items())
+
+
+def _switch(connection: Connection, asked: Switch) -> SimUsage:
+    usage = find_many(connection, [asked.key]).get(asked.key) or SimUsage()
+    usage = msgspec.structs.replace(usage, disabled_reason=asked.reason)
+    keep(connection, {asked.key: usage})
+    return usage

@@ -1,0 +1,305 @@
+"""Alarms: raised by what devices report and by what they fail to, acknowledged by people, cleared when it is well again (T-51 to T-54).
+
+Thresholds are looked at with every heartbeat, and cost nothing while nothing changes: memory knows what is open, and only a change goes to
+the database.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.access import Operator
+from signal_gateway.domain.alarm import Alarm, AlarmKey, AlarmType, Hysteresis, Reading, Severity, readings
+from signal_gateway.domain.command import Command, CommandState
+from signal_gateway.domain.device import DeviceStatus, SimCard
+from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
+from signal_gateway.domain.events import (
+    AlarmChanged,
+    CommandChanged,
+    DeviceLinked,
+    DeviceSeen,
+    DeviceUnlinked,
+    ReportFiled,
+    SimChanged,
+    SimSwitched,
+)
+from signal_gateway.domain.money import is_below
+from signal_gateway.domain.report import Report
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.storage import alarms as kept
+from signal_gateway.storage import records, sims
+from signal_gateway.storage.alarms import Acknowledge, AlarmChange, Clear, Raise
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.sims import Seen, SimKey, Switch
+
+PHONE = "phone"
+SWEEP_EVERY_S = 1.0
+SIM_ALARMS = frozenset({AlarmType.SIM_BALANCE_LOW, AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.USSD_BLOCKED})
+"""Alarms of a SIM after which it is not used, where `auto_disable_sim_on_alarm` says so (T-45)."""
+CLEARED_BY_PEOPLE = frozenset(
+    {AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.MMS_BLOCKED, AlarmType.USSD_BLOCKED, AlarmType.SIM_CHANGED}
+)
+"""Nothing tells that these are over, so acknowledging one clears it."""
+
+
+class AlarmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[alarms]`. The thresholds themselves are settings of the phones."""
+
+    battery_clear_percent: int = 5
+    """Percent above its threshold at which a low battery is well again."""
+    signal_clear_bars: int = 1
+    """Bars at or above its threshold at which a weak signal is well again: 1 = the threshold itself."""
+    sims_remembered_max: int = 200_000
+    """SIMs whose subscriber is remembered; one forgotten beyond it is looked up again."""
+
+    def __post_init__(self) -> None:
+        if self.battery_clear_percent < 0 or self.signal_clear_bars < 0 or self.sims_remembered_max < 1:
+            raise ValueError("battery_clear_percent and signal_clear_bars must not be below 0, sims_remembered_max must be above 0")
+
+
+class Alarms:
+    """All open alarms. Hears events and never waits in them; `run` watches for devices that stay away."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        directory: DeviceDirectory,
+        settings: AlarmsSettings,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._directory = directory
+        self._hysteresis = Hysteresis(settings.battery_clear_percent, settings.signal_clear_bars)
+        self._sims_remembered_max = settings.sims_remembered_max
+        self._wall_ms = wall_ms
+        self._open: dict[AlarmKey, Severity | None] = {}
+        self._failures: Counter[str] = Counter()  # of each device, in a row
+        self._linked: set[str] = set()
+        self._away: list[tuple[int, str]] = []  # when to look whether a device is still away
+        self._seen: OrderedDict[SimKey, tuple[tuple[str, str], ...]] = OrderedDict()
+        self._limits = metrics.limits
+        self._raised = metrics.counter("alarms_raised_total", "Alarms raised, by type.", ("type",))
+        metrics.gauge("alarms_open", "Alarms that are not cleared.", lambda: len(self._open))
+        subscribe: Any = bus.subscribe
+        for event, hear in (
+            (DeviceSeen, self._hear_seen),
+            (ReportFiled, self._hear_report),
+            (DeviceLinked, self._hear_linked),
+            (DeviceUnlinked, self._hear_unlinked),
+            (CommandChanged, self._hear_command),
+        ):
+            subscribe(event, hear)
+
+    async def find(
+        self,
+        operator: Operator,
+        *,
+        device_id: str | None = None,
+        type: str | None = None,  # noqa: A002 the word of the API
+        active: bool | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Alarm]:
+        """Alarms that this operator may see, newest first, of ids below `before`. Raises DatabaseDown."""
+        return await self._database.read(lambda connection: kept.find(connection, operator.scope, device_id, type, active, before, limit))
+
+    async def acknowledge(self, alarm_id: int, operator: Operator) -> Alarm:
+        """Somebody has seen it. Raises AlarmNotFound, DatabaseDown, DiskFull."""
+        alarm = await self._database.read(lambda connection: kept.find_one(connection, alarm_id))
+        device = None if alarm is None else await self._directory.find(alarm.device_id)
+        group = None if device is None else device.device_group
+        if alarm is None or not operator.scope.allows(alarm.device_id, group):
+            raise AlarmNotFound
+        change = Acknowledge(alarm_id, operator.subject, self._wall_ms(), CLEARED_BY_PEOPLE)
+        acknowledged = (await self._writer.call(lambda connection: kept.apply(connection, [change])))[0]
+        if acknowledged is None:
+            raise AlarmNotFound
+        self._follow(acknowledged)
+        return acknowledged
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Know what is open, and raise `offline` for phones that stay away longer than their settings allow (C-28)."""
+        self._open = dict.fromkeys(await self._database.read(kept.open_keys))
+        now = self._wall_ms()
+        for device_id, last_at in await self._database.read(lambda connection: records.last_activities(connection, PHONE)):
+            self._watch(device_id, now if last_at is None else min(now, last_at))
+        task_status.started()
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            now = self._wall_ms()
+            while self._away and self._away[0][0] <= now:
+                await self._look_for(heappop(self._away)[1], now)
+
+    # what is heard
+
+    def _hear_seen(self, event: DeviceSeen) -> None:
+        if event.status is None:
+            return
+        for reading in readings(event.status, self._directory.settings(event.device_id), self._hysteresis):
+            self._judge(event.device_id, reading, event.at)
+        self._look_at_sims(event.device_id, event.status)
+
+    def _hear_report(self, event: ReportFiled) -> None:
+        report = event.report
+        if report.type != "alarm":
+            return
+        try:
+            alarm_type = AlarmType(str(report.data.get("alarm_type")))
+        except ValueError:
+            return
+        self._raise_reported(report, alarm_type)
+
+    def _hear_linked(self, event: DeviceLinked) -> None:
+        if event.kind == PHONE:
+            self._linked.add(event.device_id)
+            self._clear(AlarmKey(event.device_id, AlarmType.OFFLINE), event.at)
+
+    def _hear_unlinked(self, event: DeviceUnlinked) -> None:
+        if event.kind == PHONE:
+            self._linked.discard(event.device_id)
+            self._watch(event.device_id, event.at)
+
+    def _hear_command(self, event: CommandChanged) -> None:
+        command = event.command
+        if command.device_id is None:
+            return
+        if event.detail == "delivery_report" and command.state is CommandState.FAILED:
+            key = AlarmKey(command.device_id, AlarmType.ERROR_COUNT, command.sim_slot)  # T-47
+            self._raise(key, Severity.WARNING, "an SMS was not delivered", "server")
+        elif command.error is not None and command.state in (CommandState.FAILED, CommandState.DEAD, CommandState.QUEUED):
+            self._count_failure(command.device_id, command)
+        elif command.state in (CommandState.SENT, CommandState.DELIVERED):
+            self._count_success(command.device_id, command)
+
+    # inside
+
+    def _judge(self, device_id: str, reading: Reading, at: int) -> None:
+        key = AlarmKey(device_id, reading.type, reading.sim_slot)
+        if not reading.is_raised:
+            self._clear(key, at)
+        elif key not in self._open or self._open[key] not in (None, reading.severity):
+            self._raise(key, reading.severity, reading.message, "server")
+
+    def _raise_reported(self, report: Report, alarm_type: AlarmType) -> None:
+        said, slot = report.data.get("severity"), report.data.get("sim_slot")
+        severity = Severity(str(said)) if said in set(Severity) else Severity.WARNING
+        key = AlarmKey(report.device_id, alarm_type, slot if isinstance(slot, int) else None)
+        message = str(report.data.get("message") or f"the device reports {alarm_type.value}")
+        self._raise(key, severity, message, "device")
+        if alarm_type is AlarmType.OFFLINE:  # told late by one that is here again: kept as history (C-28)
+            self._clear(key, report.received_at)
+
+    def _count_failure(self, device_id: str, command: Command) -> None:
+        settings = self._directory.settings(device_id)
+        self._failures[device_id] += 1
+        if command.error == "sim_error":
+            message = command.error_message or "the phone reports an error of its SIM"
+            self._raise(AlarmKey(device_id, AlarmType.SIM_BLOCKED, command.sim_slot), Severity.CRITICAL, message, "server")
+        count = self._failures[device_id]
+        if settings.enable_error_alarms and count >= settings.error_count_threshold:
+            key = AlarmKey(device_id, AlarmType.ERROR_COUNT)
+            if key not in self._open:
+                self._raise(key, Severity.ERROR, f"{count} commands failed in a row", "server")
+
+    def _count_success(self, device_id: str, command: Command) -> None:
+        self._failures.pop(device_id, None)
+        self._clear(AlarmKey(device_id, AlarmType.ERROR_COUNT), self._wall_ms())
+        if command.state is CommandState.DELIVERED:
+            self._clear(AlarmKey(device_id, AlarmType.ERROR_COUNT, command.sim_slot), self._wall_ms())
+        balance, slot = (command.result or {}).get("balance"), command.sim_slot
+        if not isinstance(balance, str) or slot is None:
+            return
+        settings, key = self._directory.settings(device_id), AlarmKey(device_id, AlarmType.SIM_BALANCE_LOW, slot)
+        if settings.enable_sim_balance_alarms and is_below(balance, settings.low_balance_threshold):
+            message = f"SIM {slot + 1} has {balance} left, below {settings.low_balance_threshold}"
+            self._raise(key, Severity.WARNING, message, "server")
+        else:
+            self._clear(key, self._wall_ms())
+
+    def _raise(self, key: AlarmKey, severity: Severity, message: str, source: str) -> None:
+        if key not in self._open:
+            self._raised.add(key.type.value)
+            if key.sim_slot is not None and key.type in SIM_ALARMS and self._directory.settings(key.device_id).auto_disable_sim_on_alarm:
+                self._switch((key.device_id, key.sim_slot), key.type.value)
+        self._open[key] = severity
+        self._post(Raise(key, severity, message, source, self._wall_ms()))
+
+    def _clear(self, key: AlarmKey, at: int) -> None:
+        if key in self._open:
+            del self._open[key]
+            self._post(Clear(key, at))
+
+    def _post(self, change: AlarmChange) -> None:
+        def done(came: Alarm | Exception | None) -> None:
+            if isinstance(came, Alarm):
+                self._follow(came)
+
+        self._writer.post(kept.apply, change, done)
+
+    def _follow(self, alarm: Alarm) -> None:
+        if alarm.cleared_at is not None:
+            self._open.pop(alarm.key, None)
+            if alarm.sim_slot is not None and alarm.type in SIM_ALARMS:
+                self._switch((alarm.device_id, alarm.sim_slot), None)
+        self._bus.publish(AlarmChanged(alarm))
+
+    def _switch(self, key: SimKey, reason: str | None) -> None:
+        def done(came: object) -> None:
+            if not isinstance(came, Exception):
+                self._bus.publish(SimSwitched(*key, reason))
+
+        self._writer.post(sims.switch, Switch(key, reason), done)
+
+    def _watch(self, device_id: str, since_ms: int) -> None:
+        minutes = self._directory.settings(device_id).offline_threshold_minutes
+        heappush(self._away, (since_ms + 60_000 * minutes, device_id))
+
+    async def _look_for(self, device_id: str, now: int) -> None:
+        """A phone may have been away for too long."""
+        key = AlarmKey(device_id, AlarmType.OFFLINE)
+        if device_id in self._linked or key in self._open:
+            return
+        try:
+            device = await self._directory.find(device_id)
+        except DatabaseDown:
+            heappush(self._away, (now + round(1000 * SWEEP_EVERY_S), device_id))
+            return
+        if device is not None and device.settings.enable_offline_alarms and device_id not in self._linked:
+            minutes = device.settings.offline_threshold_minutes
+            self._raise(key, Severity.ERROR, f"no contact for {minutes} minutes", "server")
+
+    def _look_at_sims(self, device_id: str, status: DeviceStatus) -> None:
+        for card in status.sim_cards or ():
+            ids = tuple((name, each.digest) for name in ("imei", "imsi") if (each := getattr(card, name)) is not None)
+            key = (device_id, card.slot_index)
+            if ids and self._seen.get(key) != ids:
+                self._note_sim(key, card, ids)
+
+    def _note_sim(self, key: SimKey, card: SimCard, ids: tuple[tuple[str, str], ...]) -> None:
+        self._seen[key] = ids
+        if len(self._seen) > self._sims_remembered_max:
+            self._seen.popitem(last=False)
+            self._limits.add("alarms.sims_remembered_max")
+
+        def done(is_another: bool | Exception) -> None:
+            if is_another is not True:
+                return
+            message = f"SIM {key[1] + 1} is another one than before, or in another phone"
+            self._raise(AlarmKey(key[0], AlarmType.SIM_CHANGED, key[1]), Severity.WARNING, message, "server")
+            entry = records.AuditEntry(self._wall_ms(), "server", "sim_changed", key[0], "ok", detail=f"slot {key[1]}")
+            self._writer.put([records.audit_row(entry)])
+            self._bus.publish(SimChanged(*key))
+
+        self._writer.post(sims.note_seen, Seen(key, dict(ids)), done)
