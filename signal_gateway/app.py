@@ -34,6 +34,7 @@ from signal_gateway.services.limits import Limits, LimitsSettings
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
+from signal_gateway.services.retention import Retention
 from signal_gateway.services.secret_file import read_or_make_secret
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.subscriber_ids import SubscriberIds
@@ -120,6 +121,7 @@ class Gateway:
         self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
+        self.retention = Retention(writer, config.retention, metrics, wall_ms)
         self.speaker = CommandSpeaker(self.hub, bus, metrics)
 
         def has_room() -> bool:
@@ -157,7 +159,8 @@ class Gateway:
     @property
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
-        return self.presence.run, self.credentials.run, self.limits.run, self.commands.run, self.dispatcher.run, self.alarms.run
+        first = self.presence.run, self.credentials.run, self.limits.run
+        return *first, self.commands.run, self.dispatcher.run, self.alarms.run, self.retention.run
 
     @property
     def door_loops(self) -> tuple[Loop, ...]:

@@ -24,6 +24,7 @@ from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.presence import PresenceSettings
 from signal_gateway.services.reports import ReportsSettings
+from signal_gateway.services.retention import RetentionSettings
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.websocket.admission import SecuritySettings
 from signal_gateway.websocket.handshake import HandshakeSettings
@@ -86,6 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     commands: CommandsSettings = CommandsSettings()
     alarms: AlarmsSettings = AlarmsSettings()
     reports: ReportsSettings = ReportsSettings()
+    retention: RetentionSettings = RetentionSettings()
     phones: PhoneSettings = PhoneSettings()
     path: Path | None = None
     """The file that this was read from, to be read again on SIGHUP; not a setting."""
