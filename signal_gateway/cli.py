@@ -112,6 +112,18 @@ def migrate(config: ConfigOption = None) -> None:
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The new file that the copy is to be.")], config: ConfigOption = None
+) -> None:
+    """Copy the database of a running server into one file, checked and for nobody else to read (SQLite)."""
+    settings = read_config(config)
+    from signal_gateway.storage.backup import back_up
+
+    size = back_up(settings.storage, settings.data_dir, target)
+    print(f"{target}: {size:,} bytes. Keep {settings.data_dir / 'secrets'} beside it: without the pepper no key in it works.")
+
+
+@app.command()
 def simulate(
     url: Annotated[str, typer.Option(help="The server's WebSocket endpoint.")] = "ws://127.0.0.1:8080/ws",
     phones: Annotated[int, typer.Option(min=0, help="Phones that connect, beat and report.")] = 50,

@@ -18,7 +18,7 @@ from signal_gateway.websocket.sockets import open_listeners
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [
-    *(["serve"], ["check-config"], ["migrate"]),
+    *(["serve"], ["check-config"], ["migrate"], ["backup"]),
     *(["key", verb] for verb in ("create", "list", "revoke")),
     *(["frame", verb] for verb in ("inspect", "build", "send")),
 ]

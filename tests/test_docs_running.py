@@ -83,8 +83,8 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path):
 
 def test_the_backup_of_the_operations_page_is_a_whole_database(server: Server, tmp_path: Path):
     page = (ROOT / "docs" / "operations.md").read_text()
-    (line,) = re.findall(r"^\$ python3 -c (\".*backup.*\")$", page, re.MULTILINE)
+    (line,) = re.findall(r"^\$ signal-gateway (backup .*)$", page, re.MULTILINE)
     copy = tmp_path / "backup.db"
-    run(["bash", "-c", f"{sys.executable} -c {line.replace('backup.db', str(copy))}"], server.folder)
+    run([sys.executable, "-m", "signal_gateway", *line.replace("backup.db", str(copy)).split()], server.folder)
     kept = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select version_num from alembic_version').fetchone()[0])"
     assert run([sys.executable, "-c", kept, str(copy)], tmp_path).strip()
