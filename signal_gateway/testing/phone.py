@@ -3,14 +3,17 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import trio
 
-from signal_gateway.testing.client import Client
+from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
+from signal_gateway.testing.client import Client, LinkClosed
 from signal_gateway.testing.device import HEARTBEAT_S, Dial, SimulatedDevice
+from signal_gateway.testing.modem import Modem
 from signal_gateway.testing.numbers import FleetNumbers
 
 ANSWER_S = 10.0
@@ -64,7 +67,7 @@ def _invent_sim(slot: int, random: Random) -> dict[str, Any]:
 
 
 class SimulatedPhone(SimulatedDevice):
-    """Connects with its key, keeps the settings it is told, beats, reports, and answers commands as a phone with working SIMs does."""
+    """Connects with its key, keeps the settings it is told, beats, reports, and carries out commands as well as its behaviour is."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class SimulatedPhone(SimulatedDevice):
         random: Random | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         wall_ms: Callable[[], int] = wall_ms,
+        behaviour: Behaviour = FLAWLESS,
     ) -> None:
         super().__init__(profile.device_id, dial, numbers or FleetNumbers(), random or Random(profile.device_id), heartbeat_s)
         self.profile = profile
@@ -89,6 +93,11 @@ class SimulatedPhone(SimulatedDevice):
         self._battery = self.random.randint(40, 100)
         self._asked: dict[str, tuple[float, trio.Event]] = {}
         self._asked_count = 0
+        self._untold: dict[str, tuple[str, Mapping[str, Any]]] = {}  # reports that the server has not acknowledged
+        self._told_count = 0
+        self._tasks: trio.Nursery | None = None
+        self.modem = Modem(profile.device_id, behaviour, self.random, self.tell)
+        """What it does on the air."""
 
     def where(self) -> tuple[str, Mapping[str, str]]:
         """See SimulatedDevice.where: the key goes into the header, where no proxy logs it."""
@@ -104,6 +113,7 @@ class SimulatedPhone(SimulatedDevice):
     async def introduce(self, client: Client) -> None:
         """The server speaks first: settings."""
         await self.hear(client, await client.receive(ANSWER_S))
+        await self._tell_again(client)
 
     async def beat(self, client: Client) -> None:
         """A heartbeat with all of T-17."""
@@ -167,10 +177,15 @@ class SimulatedPhone(SimulatedDevice):
             self.numbers.failures[f"error: {heard['data']['reason']}"] += 1
         else:
             self.commands.append(heard)
-            await self._obey(client, kind, heard)
+            if self._tasks is not None:
+                self._tasks.start_soon(self.modem.obey, kind, heard)
 
     def _hear_ack(self, request_id: str) -> None:
+        if self._untold.pop(request_id, None) is not None:
+            return
         asked = self._asked.pop(request_id, None)
+        if asked is None and "-told-" in request_id:  # said twice, on two links, and acknowledged twice
+            return
         if asked is None:
             self.numbers.failures["an answer that nobody asked for"] += 1
             return
@@ -178,23 +193,29 @@ class SimulatedPhone(SimulatedDevice):
         self.numbers.latencies_s.append(trio.current_time() - asked_at)
         answered.set()
 
-    async def _obey(self, client: Client, kind: str, command: Mapping[str, Any]) -> None:
-        data: Mapping[str, Any] = command.get("data", {})
-        message_id = command.get("message_id")
-        answers: dict[str, tuple[str, dict[str, Any]]] = {
-            "send_sms": ("sms_log", {**_named(data, "sim_slot", "phone_number", "message"), "status": "sent"}),
-            "send_ussd": (
-                "ussd_response",
-                {"message_id": message_id, "session_id": data.get("session_id") or "1", "response": "OK", "status": "RESPONSE_RECEIVED"},
-            ),
-            "send_rcs": ("rcs_log", {**_named(data, "sim_slot", "phone_number", "message"), "message_id": message_id, "status": "sent"}),
-            "find_device": ("find_device_success", {**_named(data, "message"), "status": "success"}),
-            "alarm_start": ("alarm_started", {**_named(data, "alarm_type", "message"), "status": "started"}),
-            "alarm_stop": ("alarm_stopped", {"status": "stopped"}),
-        }
-        if kind in answers:
-            await self.say(client, *answers[kind])
+    async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See SimulatedDevice.live. What it does on the air goes on while it has no link."""
+        async with trio.open_nursery() as nursery:
+            self._tasks = nursery
+            try:
+                await super().live(task_status=task_status)
+            finally:
+                self._tasks = None
+                nursery.cancel_scope.cancel()
 
+    async def tell(self, kind: str, data: Mapping[str, Any], times: int = 1) -> None:
+        """Report something until the server has it: now, and again on each new link until it is acknowledged.
 
-def _named(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: data[name] for name in names if name in data}
+        `times`: so often at once, under the same id, as a phone does that missed the first acknowledgement.
+        """
+        self._told_count += 1
+        request_id = f"{self.device_id}-told-{self._told_count}"
+        self._untold[request_id] = (kind, data)
+        for _ in range(times):
+            if self.client is not None:
+                with suppress(LinkClosed):
+                    await self.say(self.client, kind, data, request_id)
+
+    async def _tell_again(self, client: Client) -> None:
+        for request_id, (kind, data) in list(self._untold.items()):
+            await self.say(client, kind, data, request_id)
