@@ -33,6 +33,10 @@ OWNERS = {
     "coredis": ("signal_gateway/bus/",),
     "fastapi": ("signal_gateway/api/",),
     "hypercorn": ("signal_gateway/api/",),
+    "pydantic": ("signal_gateway/api/",),
+    "starlette": ("signal_gateway/api/",),
+    "joserfc": ("signal_gateway/services/",),
+    "segno": ("signal_gateway/api/", "signal_gateway/cli"),
     "typer": ("signal_gateway/cli",),
     "tomllib": ("signal_gateway/config_",),
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgspec
 
 from signal_gateway.domain.device import DeviceStatus
+from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.report import Report
 
 
@@ -56,3 +57,18 @@ class ClientUnregistered:
     """A client's record is gone: its other links close, its rooms are left (CONTRACT.md §2)."""
 
     client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """An operator changed the settings of a device: its link, if it has one, is told all of them again."""
+
+    device_id: str
+    settings: PhoneSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDeleted:
+    """A device's record and its own keys are gone: its link ends, and what waits for it goes nowhere."""
+
+    device_id: str
