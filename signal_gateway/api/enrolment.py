@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -127,6 +128,11 @@ def enrolment_routes(desk: Desk) -> APIRouter:
             raise KeyNotFound
         return answer({"id": key_id, "status": "revoked"})
 
+    _add_codes(router, fresh, find)
+    return router
+
+
+def _add_codes(router: APIRouter, fresh: FreshKeys, find: Callable[[Operator, str], Awaitable[Credential]]) -> None:
     def shows(media_type: str) -> dict[str, Any]:
         gone = told(410, "The key is not fresh any more: only its digest is kept.")
         schema = {"schema": {"type": "string", "format": "binary"}}
@@ -144,8 +150,6 @@ def enrolment_routes(desk: Desk) -> APIRouter:
     async def svg(operator: Admin, key_id: KeyPath) -> Response:
         await find(operator, key_id)
         return Response(_drawn(fresh.text_of(key_id), "svg"), media_type="image/svg+xml")
-
-    return router
 
 
 def websocket_url(desk: Desk, host_header: str) -> str:

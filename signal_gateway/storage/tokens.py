@@ -1,8 +1,7 @@
 """Tokens that were revoked before their time, on disk. Times are milliseconds since 1970, UTC."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -19,7 +18,7 @@ class RevokedTokens:
     """The ids of all revoked tokens, each with the time at which it would have ended. `mark` changes with every revocation."""
 
     mark: tuple[int, int] = (0, 0)
-    until: Mapping[str, int] = MappingProxyType({})
+    until: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def revoke(connection: Connection, token_id: str, subject: str, expires_at: int, actor: str, now_ms: int) -> bool:
