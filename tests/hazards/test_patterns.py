@@ -29,13 +29,14 @@ SEEN_BY_PEERS = {
     "protocol/fields.py": ("Identifier", "IdText", "_AT", "_MISSING"),
     "signal_gateway/domain/credential.py": ("_KEY",),
     "signal_gateway/domain/ids.py": ("_CLIENT_ID",),
-    "signal_gateway/domain/phone_number.py": ("SHORT_CODE",),
-    "signal_gateway/domain/ussd.py": ("_CODE", "_CALL_CONTROL", "_MENU_WORDS", "_NUMBERED", "BALANCE", "_SPACE", "_MARKS"),
+    "signal_gateway/domain/phone_number.py": ("SHORT_CODE", "_E164"),
+    "signal_gateway/domain/ussd.py": ("_CODE", "_CALL_CONTROL", "_SECRET", "_MENU_WORDS", "_NUMBERED", "BALANCE"),
     "signal_gateway/services/command_checks.py": ("_MESSAGE_ID",),
     "signal_gateway/observe/redaction.py": ("_SECRET_PATTERNS", "_MAY_BE_SECRET", "_NUMBER"),
 }
 """Every pattern that a peer's text may meet, by the file that makes it."""
 OTHERS = {
+    "signal_gateway/domain/phone_number.py": 1,  # what is dialled before the numbers of a country: the library's, met by 15 digits at most
     "signal_gateway/cli_frames.py": 2,  # what an operator types
     "signal_gateway/services/sim_rules.py": 1,  # an operator's own, tried on the first 2,000 characters of an answer
     "signal_gateway/config_sources.py": 1,  # names of environment variables
