@@ -137,10 +137,7 @@ class Gateway:
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
         self.speaker = CommandSpeaker(self.hub, bus, metrics)
 
-        def has_room() -> bool:
-            return not writer.above_high_water
-
-        turn = Turn(has_room, metrics)
+        turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
             server=config.server,
@@ -161,7 +158,7 @@ class Gateway:
             reports=self.reports,
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
-            has_room=has_room,
+            has_room=writer.has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path, monkeypatch):
     """A folder with the shipped configuration, on ports that the system chooses."""
     text = (ROOT / "config.toml").read_text()
-    (tmp_path / "config.toml").write_text(text.replace("port = 8080", "port = 0").replace("port = 9090", "port = 0"))
+    (tmp_path / "config.toml").write_text(
+        text.replace("port = 8080", "port = 0").replace("port = 9090", "port = 0").replace("port = 8081", "port = 0")
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
