@@ -132,13 +132,17 @@ def simulate(
     enrolment_key: Annotated[str, typer.Option(envvar="SIMULATE_ENROLMENT_KEY", help="Key that brings them in.")] = "demo-enrolment-key",
     rate: Annotated[float, typer.Option(min=0.001, help="Messages a second of each of them.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="How their ids begin.")] = "sim",
+    behaviour: Annotated[str, typer.Option(help="How its phones obey commands: perfect, real-life or rough.")] = "perfect",
     hostile: Annotated[int, typer.Option(min=0, help="Hostile clients of each kind beside them, against a server on this machine.")] = 0,
 ) -> None:
     """Drive a running server with a simulated fleet, and show rates, latencies and errors."""
     import trio
 
     from signal_gateway.testing import fleet
+    from signal_gateway.testing.behaviour import BEHAVIOURS
 
+    if behaviour not in BEHAVIOURS:
+        raise CommandFailed(f"--behaviour is one of {', '.join(BEHAVIOURS)}")
     plan = fleet.Plan(
         url=url,
         phones=phones,
@@ -147,6 +151,7 @@ def simulate(
         enrolment_key=enrolment_key,
         rate_per_s=rate,
         prefix=prefix,
+        behaviour=behaviour,
         hostile=hostile,
     )
     if not trio.run(fleet.run, plan):

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from signal_gateway.testing import crowd
 from signal_gateway.testing.agent import SimulatedAgent
+from signal_gateway.testing.behaviour import BEHAVIOURS
 from signal_gateway.testing.client import Client, LinkClosed, open_client
 from signal_gateway.testing.device import Dial, SimulatedDevice
 from signal_gateway.testing.numbers import FleetNumbers
@@ -41,6 +42,8 @@ class Plan:
     """Messages a second of each device, beside the phones' heartbeats."""
     prefix: str = "sim"
     """How the ids of the devices begin."""
+    behaviour: str = "perfect"
+    """How its phones obey commands: one of BEHAVIOURS."""
     hostile: int = 0
     """Hostile clients of each kind beside the fleet; only against a server on this machine, and only with `seconds`."""
 
@@ -77,7 +80,8 @@ def _muster(plan: Plan, numbers: FleetNumbers) -> list[SimulatedDevice]:
     dial = _dial(plan.url)
     for number in range(plan.phones):
         random = Random(f"{plan.prefix}-phone-{number}")
-        fleet.append(SimulatedPhone(invent_phone(number, random, plan.prefix), plan.enrolment_key, dial, numbers, random))
+        profile, behaviour = invent_phone(number, random, plan.prefix), BEHAVIOURS[plan.behaviour]
+        fleet.append(SimulatedPhone(profile, plan.enrolment_key, dial, numbers, random, behaviour=behaviour))
     for number in range(plan.agents):
         name = f"{plan.prefix}-agent-{number:04d}"
         fleet.append(SimulatedAgent(name, plan.enrolment_key, dial, numbers, Random(name), registers=True))
@@ -136,7 +140,8 @@ async def _show(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[st
 def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
     p50, p99 = (1000 * numbers.latency_s(share) for share in (0.5, 0.99))
     failed = numbers.failures.total()
-    return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures"
+    obeyed = f"  {numbers.commands.total()} commands  {numbers.effects.total()} done" if numbers.commands else ""
+    return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures{obeyed}"
 
 
 def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], rate: float | None) -> Table:
@@ -149,6 +154,9 @@ def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], 
     table.add_row(
         "answered in", "p50 {:.1f} ms, p95 {:.1f} ms, p99 {:.1f} ms".format(*(1000 * numbers.latency_s(x) for x in (0.5, 0.95, 0.99)))
     )
+    for name, counts in (("commands heard", numbers.commands), ("done", numbers.effects), ("results reported", numbers.results)):
+        if counts:
+            table.add_row(name, ", ".join(f"{kind} {count}" for kind, count in counts.most_common()))
     failures = numbers.failures.most_common(FAILURES_SHOWN)
     table.add_row("failures", ", ".join(f"{what}: {count}" for what, count in failures) or "none")
     for kind, counts in ends.items():

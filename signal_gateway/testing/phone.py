@@ -1,19 +1,25 @@
-"""A simulated phone: what the Android app of seed 000 says and does, over any stream."""
+"""A simulated phone: what the Android app of seed 000 says and hears, over any stream. What it does is its handset's."""
 
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import trio
 
-from signal_gateway.testing.client import Client
+from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
+from signal_gateway.testing.client import Client, LinkClosed
 from signal_gateway.testing.device import HEARTBEAT_S, Dial, SimulatedDevice
+from signal_gateway.testing.handset import Dialled, Effect, Handset, Rang, SentSms, ignore
 from signal_gateway.testing.numbers import FleetNumbers
+from signal_gateway.testing.sim_card import SimulatedSim
 
 ANSWER_S = 10.0
+REPEAT_S = 30.0
+"""A result that is not acknowledged is reported again after so long."""
 MAKES = (("Samsung", "Galaxy S21"), ("Xiaomi", "Redmi Note 12"), ("Google", "Pixel 6"), ("Motorola", "Moto G54"))
 CARRIERS = (("Turkcell", "286", "01"), ("Vodafone", "286", "02"), ("Türk Telekom", "286", "03"))
 
@@ -63,8 +69,18 @@ def _invent_sim(slot: int, random: Random) -> dict[str, Any]:
     }
 
 
+@dataclass(slots=True)
+class KeptReport:
+    """A result that the server has not acknowledged yet."""
+
+    kind: str
+    data: Mapping[str, Any]
+    said_at: float | None = None
+    """Seconds of Trio's clock; None: not once."""
+
+
 class SimulatedPhone(SimulatedDevice):
-    """Connects with its key, keeps the settings it is told, beats, reports, and answers commands as a phone with working SIMs does."""
+    """Connects with its key, keeps the settings it is told, beats, reports, and obeys commands as its behaviour has it."""
 
     def __init__(
         self,
@@ -75,6 +91,8 @@ class SimulatedPhone(SimulatedDevice):
         random: Random | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         wall_ms: Callable[[], int] = wall_ms,
+        behaviour: Behaviour = FLAWLESS,
+        tell: Callable[[Effect], None] = ignore,
     ) -> None:
         super().__init__(profile.device_id, dial, numbers or FleetNumbers(), random or Random(profile.device_id), heartbeat_s)
         self.profile = profile
@@ -89,6 +107,52 @@ class SimulatedPhone(SimulatedDevice):
         self._battery = self.random.randint(40, 100)
         self._asked: dict[str, tuple[float, trio.Event]] = {}
         self._asked_count = 0
+        self._begun = f"{self._now_ms():x}{self.random.getrandbits(24):06x}"  # two lives of a phone never use an id twice
+        self._unacknowledged: dict[str, KeptReport] = {}
+        self._repeated: set[str] = set()
+        """Reports that may be acknowledged more than once, for they were said more than once."""
+        self._last: tuple[str, KeptReport] | None = None
+        """The newest result that was acknowledged."""
+        self._tell = tell
+        sims = [SimulatedSim.of_card(card) for card in profile.sim_cards]
+        self.handset = Handset(sims, self.random, self._now_ms, self._report_result, self._restart, behaviour, self._note_effect)
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """How it behaves from now on."""
+        return self.handset.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        self.handset.behaviour = behaviour
+
+    @property
+    def sims(self) -> Mapping[int, SimulatedSim]:
+        """By slot."""
+        return self.handset.sims
+
+    @property
+    def sent(self) -> list[SentSms]:
+        """The SMS that really went out, oldest first."""
+        return self.handset.sent
+
+    @property
+    def dialled(self) -> list[Dialled]:
+        """The USSD codes and replies that the network really answered."""
+        return self.handset.dialled
+
+    @property
+    def rang(self) -> list[Rang]:
+        """When it rang, or fell silent, because it was told to."""
+        return self.handset.rang
+
+    async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See SimulatedDevice.live. Its handset works on while there is no link."""
+        async with trio.open_nursery() as nursery:
+            self.handset.work_in(nursery)
+            nursery.start_soon(self._repeat_on)
+            await super().live(task_status=task_status)
+            nursery.cancel_scope.cancel()
 
     def where(self) -> tuple[str, Mapping[str, str]]:
         """See SimulatedDevice.where: the key goes into the header, where no proxy logs it."""
@@ -102,8 +166,12 @@ class SimulatedPhone(SimulatedDevice):
         }
 
     async def introduce(self, client: Client) -> None:
-        """The server speaks first: settings."""
+        """The server speaks first: settings. Then comes what it has not acknowledged yet."""
         await self.hear(client, await client.receive(ANSWER_S))
+        if self._last is not None and self.behaviour.happens(self.random, self.behaviour.repeat_chance):
+            await self._say_kept(client, *self._last)
+        for request_id, kept in list(self._unacknowledged.items()):
+            await self._say_kept(client, request_id, kept)
 
     async def beat(self, client: Client) -> None:
         """A heartbeat with all of T-17."""
@@ -132,8 +200,7 @@ class SimulatedPhone(SimulatedDevice):
         """Report something and wait until the server has it on disk. Raises trio.TooSlowError, LinkClosed."""
         if self.client is None:
             raise RuntimeError(f"{self.device_id} has no link")
-        self._asked_count += 1
-        request_id = f"{self.device_id}-{self._asked_count}"
+        request_id = self._new_request_id()
         answered = trio.Event()
         self._asked[request_id] = (trio.current_time(), answered)
         await self.say(self.client, kind, data, request_id)
@@ -159,42 +226,84 @@ class SimulatedPhone(SimulatedDevice):
         kind = str(heard["type"])
         self.numbers.heard[kind] += 1
         if kind == "connection_established":
-            self.settings = heard["settings"]
+            self.settings = self.handset.settings = heard["settings"]
             self.device_key = heard.get("device_key", self.device_key)
         elif kind == "ack":
             self._hear_ack(heard["request_id"])
         elif kind == "error":
             self.numbers.failures[f"error: {heard['data']['reason']}"] += 1
+            self._hear_refusal(heard["data"])
         else:
             self.commands.append(heard)
-            await self._obey(client, kind, heard)
+            self.numbers.commands[kind] += 1
+            if self.behaviour.acknowledges_commands and "message_id" in heard:
+                await self.say(client, "command_ack", {"message_id": heard["message_id"], "status": 200})
+            self.handset.obey(kind, heard)
 
     def _hear_ack(self, request_id: str) -> None:
+        kept = self._unacknowledged.pop(request_id, None)
+        if kept is not None:
+            self._last = request_id, kept
+            self.numbers.latencies_s.append(trio.current_time() - (kept.said_at or 0.0))
+            return
         asked = self._asked.pop(request_id, None)
         if asked is None:
-            self.numbers.failures["an answer that nobody asked for"] += 1
+            if request_id not in self._repeated:
+                self.numbers.failures["an answer that nobody asked for"] += 1
             return
         asked_at, answered = asked
         self.numbers.latencies_s.append(trio.current_time() - asked_at)
         answered.set()
 
-    async def _obey(self, client: Client, kind: str, command: Mapping[str, Any]) -> None:
-        data: Mapping[str, Any] = command.get("data", {})
-        message_id = command.get("message_id")
-        answers: dict[str, tuple[str, dict[str, Any]]] = {
-            "send_sms": ("sms_log", {**_named(data, "sim_slot", "phone_number", "message"), "status": "sent"}),
-            "send_ussd": (
-                "ussd_response",
-                {"message_id": message_id, "session_id": data.get("session_id") or "1", "response": "OK", "status": "RESPONSE_RECEIVED"},
-            ),
-            "send_rcs": ("rcs_log", {**_named(data, "sim_slot", "phone_number", "message"), "message_id": message_id, "status": "sent"}),
-            "find_device": ("find_device_success", {**_named(data, "message"), "status": "success"}),
-            "alarm_start": ("alarm_started", {**_named(data, "alarm_type", "message"), "status": "started"}),
-            "alarm_stop": ("alarm_stopped", {"status": "stopped"}),
-        }
-        if kind in answers:
-            await self.say(client, *answers[kind])
+    def _hear_refusal(self, refusal: Mapping[str, Any]) -> None:
+        """What is wrong in itself is not reported again; what could not be taken now is."""
+        if 400 <= refusal.get("status", 0) < 500 and refusal["status"] != 429:
+            self._unacknowledged.pop(str(refusal.get("request_id")), None)
 
+    # results
 
-def _named(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: data[name] for name in names if name in data}
+    async def _report_result(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Report what became of a command, now or with the next link."""
+        self.numbers.results[f"{kind} {data.get('status', '')}".strip()] += 1
+        if not self.behaviour.keeps_reports:
+            if self.client is not None:
+                with suppress(LinkClosed):
+                    await self.say(self.client, kind, data)
+            return
+        request_id, kept = self._new_request_id(), KeptReport(kind, data)
+        self._unacknowledged[request_id] = kept
+        if self.client is not None:
+            with suppress(LinkClosed):  # the next link hears it
+                await self._say_kept(self.client, request_id, kept)
+
+    async def _say_kept(self, client: Client, request_id: str, kept: KeptReport) -> None:
+        if kept.said_at is not None:
+            self._repeated.add(request_id)
+        kept.said_at = trio.current_time()
+        await self.say(client, kept.kind, kept.data, request_id)
+
+    async def _repeat_on(self) -> None:
+        """What was not acknowledged for a while is said again, on the link that there is."""
+        while True:
+            await trio.sleep(REPEAT_S)
+            overdue = trio.current_time() - REPEAT_S
+            for request_id, kept in list(self._unacknowledged.items()):
+                if self.client is not None and (kept.said_at is None or kept.said_at <= overdue):
+                    with suppress(LinkClosed):
+                        await self._say_kept(self.client, request_id, kept)
+
+    def _restart(self, away_s: float) -> None:
+        """The app ends and comes back later; what it has to report is on its disk."""
+        self.handset.start_anew()
+        self.hang_up(away_s)
+
+    def _note_effect(self, effect: Effect) -> None:
+        self.numbers.effects[effect.kind] += 1
+        self._tell(effect)
+
+    def _new_request_id(self) -> str:
+        self._asked_count += 1
+        return f"{self.device_id}-{self._begun}-{self._asked_count}"
+
+    def _now_ms(self) -> int:
+        return self._wall_ms()

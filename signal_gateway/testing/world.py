@@ -29,6 +29,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.storage.inline import Image
 from signal_gateway.testing.agent import SimulatedAgent
+from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
 from signal_gateway.testing.client import Client, NoLink, Note, open_client_over
 from signal_gateway.testing.determinism import drawn_from
 from signal_gateway.testing.faults import PERFECT, FaultPlan, FaultyStream, Network
@@ -119,12 +120,13 @@ class World:
             async with open_quick_client(stream, resource, headers, random, note=note) as client:
                 yield client
 
-    def phone(self, number: int = 1, api_key: str = "demo-enrolment-key") -> SimulatedPhone:
-        """A phone of this world; it dials when it is told to `live`."""
+    def phone(self, number: int = 1, api_key: str = "demo-enrolment-key", behaviour: Behaviour = FLAWLESS) -> SimulatedPhone:
+        """A phone of this world; it dials when it is told to `live`. What commands do is noted in the history."""
         random = Random(self.random.random())
         profile = invent_phone(number, random)
         dial = partial(self.dial_quickly, profile.device_id)
-        return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms)
+        tell = partial(self.history.note_effect, profile.device_id)
+        return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms, behaviour=behaviour, tell=tell)
 
     def agent(self, client_id: str = "test_client_1", token: str = "test_token_1", registers: bool = False) -> SimulatedAgent:  # noqa: S107 - demo
         """An agent of this world."""
