@@ -135,12 +135,6 @@ class Handset:
         self._waiting.clear()
         self._sessions.clear()
 
-    def start_anew(self) -> None:
-        """The app was ended: what waited for a SIM, and every dialogue, is gone. What the radio has begun goes on."""
-        for line in self._waiting.values():
-            line.clear()
-        self._sessions.clear()
-
     async def _work(self, place: int) -> None:
         line = self._waiting[place]
         while line:
@@ -313,8 +307,15 @@ class Handset:
         if behaviour.happens(random, behaviour.answer_lost_chance):
             return
         if is_effect and behaviour.happens(random, behaviour.restart_chance):
+            self._forget()
             self._restart(behaviour.draw_s(random, behaviour.restart_s))
         await self._report(kind, data)
+
+    def _forget(self) -> None:
+        """The app was ended: what waited for a SIM, and every dialogue, is gone. What the radio has begun goes on."""
+        for line in self._waiting.values():
+            line.clear()
+        self._sessions.clear()
 
     def _name(self, message_id: str | None) -> dict[str, str]:
         is_said = message_id is not None and self.behaviour.happens(self._random, self.behaviour.names_message_chance)

@@ -119,12 +119,8 @@ class SimulatedPhone(SimulatedDevice):
 
     @property
     def behaviour(self) -> Behaviour:
-        """How it behaves from now on."""
+        """How it behaves; that of its handset may be changed at any time."""
         return self.handset.behaviour
-
-    @behaviour.setter
-    def behaviour(self, behaviour: Behaviour) -> None:
-        self.handset.behaviour = behaviour
 
     @property
     def sims(self) -> Mapping[int, SimulatedSim]:
@@ -294,7 +290,6 @@ class SimulatedPhone(SimulatedDevice):
 
     def _restart(self, away_s: float) -> None:
         """The app ends and comes back later; what it has to report is on its disk."""
-        self.handset.start_anew()
         self.hang_up(away_s)
 
     def _note_effect(self, effect: Effect) -> None:
