@@ -63,14 +63,13 @@ async def test_a_command_is_obeyed_reported_and_its_effect_told_to_the_history(a
 
 async def test_a_report_that_is_not_acknowledged_is_said_again_under_the_same_id(autojump_clock: MockClock):
     async with open_world(CONFIG) as world:
-        phone = await linked(world, replace(FLAWLESS, delivery_chance=0))
+        phone = await linked(world, replace(FLAWLESS, send_s=(5, 5), delivery_chance=0))
         message_id = await send_sms(world, phone)
 
         def refuse(_number: int) -> None:
             raise DatabaseDown
 
-        while not phone.commands:  # noqa: ASYNC110 - nothing tells
-            await trio.sleep(0.001)
+        await trio.sleep(1)
         world.database.before_commit = refuse
         await trio.sleep(2.5 * REPEAT_S)
         world.database.before_commit = lambda _number: None
