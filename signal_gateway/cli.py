@@ -6,6 +6,7 @@ What is heavy is imported inside of the command that needs it, so that `--help` 
 import os
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from signal_gateway.config import Config
 
 EXIT_ERROR = 2
+
+
+class PhoneBehaviour(StrEnum):
+    """How well simulated phones do what they are told."""
+
+    PERFECT = "perfect"
+    REAL_LIFE = "real-life"
+    ROUGH = "rough"
+
 
 app = typer.Typer(
     name="signal-gateway",
@@ -132,7 +142,7 @@ def simulate(
     enrolment_key: Annotated[str, typer.Option(envvar="SIMULATE_ENROLMENT_KEY", help="Key that brings them in.")] = "demo-enrolment-key",
     rate: Annotated[float, typer.Option(min=0.001, help="Messages a second of each of them.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="How their ids begin.")] = "sim",
-    behaviour: Annotated[str, typer.Option(help="How its phones obey commands: perfect, real-life or rough.")] = "perfect",
+    behaviour: Annotated[PhoneBehaviour, typer.Option(help="How well phones do what they are told.")] = PhoneBehaviour.PERFECT,
     hostile: Annotated[int, typer.Option(min=0, help="Hostile clients of each kind beside them, against a server on this machine.")] = 0,
 ) -> None:
     """Drive a running server with a simulated fleet, and show rates, latencies and errors."""
@@ -141,8 +151,6 @@ def simulate(
     from signal_gateway.testing import fleet
     from signal_gateway.testing.behaviour import BEHAVIOURS
 
-    if behaviour not in BEHAVIOURS:
-        raise CommandFailed(f"--behaviour is one of {', '.join(BEHAVIOURS)}")
     plan = fleet.Plan(
         url=url,
         phones=phones,
@@ -151,7 +159,7 @@ def simulate(
         enrolment_key=enrolment_key,
         rate_per_s=rate,
         prefix=prefix,
-        behaviour=behaviour,
+        behaviour=BEHAVIOURS[behaviour.value],
         hostile=hostile,
     )
     if not trio.run(fleet.run, plan):

@@ -122,6 +122,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     error_message: str | None = None
     result: Mapping[str, Any] | None = None
+    last_report: str | None = None
+    """The id of the report that changed it last."""
 
     @property
     def uses_sim(self) -> bool:

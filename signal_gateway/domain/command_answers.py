@@ -42,6 +42,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     at: int
     message_id: str | None = None
+    report_id: str | None = None
+    """By which the device knows its report: the same one again is no news. None: it has none."""
     sim_slot: int | None = None
     phone_number: str | None = None
     text: str | None = None
@@ -62,7 +64,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a USSD answer says is left on the SIM, as a decimal."""
 
 
-def answer_of(report: Report) -> Answer | None:
+def answer_of(report: Report, report_id: str | None = None) -> Answer | None:
     """The report as an answer; None when its type answers no command."""
     read = _READERS.get(report.type)
     if read is None:
@@ -75,6 +77,7 @@ def answer_of(report: Report) -> Answer | None:
         device_id=report.device_id,
         at=report.received_at,
         message_id=report.message_id or _text(data, "message_id"),
+        report_id=report_id,
         sim_slot=_number(data, "sim_slot"),
         phone_number=_text(data, "phone_number"),
         session_id=_text(data, "session_id"),

@@ -154,6 +154,15 @@ class Heard(msgspec.Struct, frozen=True):
         answer = self.answer
         if command.device_id != answer.device_id or command.kind not in answer.kinds:
             return None
+        if answer.report_id is not None and answer.report_id == command.last_report:  # said again: not about the attempt that followed
+            return None
+        change = self._judge(command, policy)
+        if change is None or answer.report_id is None:
+            return change
+        return change._replace(command=msgspec.structs.replace(change.command, last_report=answer.report_id))
+
+    def _judge(self, command: Command, policy: CommandPolicy) -> Change | None:
+        answer = self.answer
         if command.attempts == 0 or command.state in ALWAYS_FINAL or (command.state is SENT and command.final_at is not None):
             return None
         if answer.outcome is Outcome.PENDING:

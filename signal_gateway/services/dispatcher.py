@@ -24,6 +24,7 @@ from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
 from signal_gateway.services.lane_reader import LaneReader
 from signal_gateway.services.open_commands import OpenCommands
+from signal_gateway.services.remembered import Remembered
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -40,6 +41,8 @@ SWEEP_EVERY_S = 1.0
 SWEEP_ROWS = 500
 NO_ROOM_S = 1.0
 """Until a dispatch for which the writer had no room is tried again."""
+REPORTS_REMEMBERED = 50_000
+"""The newest reports about commands: one that is said again, over a new link for example, is about what it was about at first."""
 POOL = ""
 """Stands among the ids of devices for what waits for any phone."""
 
@@ -79,6 +82,7 @@ class Dispatcher:
         self._timers: list[tuple[int, str]] = []
         self._timer_at: dict[str, int] = {}  # the earliest of each name: later ones need not be kept
         self._woken = trio.Event()
+        self._reports = Remembered(REPORTS_REMEMBERED)
         self._limits = metrics.limits
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
         self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
@@ -113,6 +117,9 @@ class Dispatcher:
     def hear(self, answer: Answer) -> bool:
         """A device has reported. False when there is no room for it: the report must come again."""
         if answer.outcome is Outcome.PENDING:
+            return True
+        if answer.report_id is not None and not self._reports.is_new((answer.device_id, answer.report_id)):
+            self._late.add()
             return True
         answer = self._read_balance(answer)
         lane = self._lanes.get(answer.device_id)

@@ -38,6 +38,7 @@ _CHANGING = (
     "error",
     "error_message",
     "result",
+    "last_report",
 )
 _UPDATE = update(commands).where(commands.c.id == bindparam("key_id"))
 

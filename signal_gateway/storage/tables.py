@@ -161,6 +161,7 @@ commands = Table(
     Column("retry_safe", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),  # dispatched so often
     Column("attempts_before", Integer, nullable=False),  # of these, before it was last requeued by an operator
+    Column("last_report", String(128)),  # the id of the report that changed it last: the same one again changes nothing
     Column("not_before", BigInteger),
     Column("expires_at", BigInteger, nullable=False),
     Column("deadline_at", BigInteger),  # of the state it is in; NULL when that is final

@@ -49,6 +49,8 @@ class Behaviour:
     """How long it is away then."""
     repeat_chance: float = 0.0
     """That the last report, which was acknowledged, is sent once more with the next link."""
+    says_twice_chance: float = 0.0
+    """That a report is sent twice at once, as by a phone that missed the first acknowledgement."""
     keeps_reports: bool = True
     """Whether reports of results carry a `request_id` and are repeated until acknowledged. The seed's phone does neither."""
     acknowledges_commands: bool = False
@@ -102,6 +104,7 @@ ROUGH = Behaviour(
     restart_chance=0.05,
     restart_s=(5.0, 300.0),
     repeat_chance=0.3,
+    says_twice_chance=0.2,
 )
 """Everything that can happen, far too often."""
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from signal_gateway.testing import crowd
 from signal_gateway.testing.agent import SimulatedAgent
-from signal_gateway.testing.behaviour import BEHAVIOURS
+from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
 from signal_gateway.testing.client import Client, LinkClosed, open_client
 from signal_gateway.testing.device import Dial, SimulatedDevice
 from signal_gateway.testing.numbers import FleetNumbers
@@ -42,8 +42,8 @@ class Plan:
     """Messages a second of each device, beside the phones' heartbeats."""
     prefix: str = "sim"
     """How the ids of the devices begin."""
-    behaviour: str = "perfect"
-    """How its phones obey commands: one of BEHAVIOURS."""
+    behaviour: Behaviour = FLAWLESS
+    """How well the phones do what they are told."""
     hostile: int = 0
     """Hostile clients of each kind beside the fleet; only against a server on this machine, and only with `seconds`."""
 
@@ -80,8 +80,8 @@ def _muster(plan: Plan, numbers: FleetNumbers) -> list[SimulatedDevice]:
     dial = _dial(plan.url)
     for number in range(plan.phones):
         random = Random(f"{plan.prefix}-phone-{number}")
-        profile, behaviour = invent_phone(number, random, plan.prefix), BEHAVIOURS[plan.behaviour]
-        fleet.append(SimulatedPhone(profile, plan.enrolment_key, dial, numbers, random, behaviour=behaviour))
+        profile = invent_phone(number, random, plan.prefix)
+        fleet.append(SimulatedPhone(profile, plan.enrolment_key, dial, numbers, random, behaviour=plan.behaviour))
     for number in range(plan.agents):
         name = f"{plan.prefix}-agent-{number:04d}"
         fleet.append(SimulatedAgent(name, plan.enrolment_key, dial, numbers, Random(name), registers=True))

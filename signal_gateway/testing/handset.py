@@ -60,11 +60,15 @@ class Effect:
     """What a command did, for a history: each of these happened once in the world."""
 
     kind: str
+    device_id: str
     message_id: str | None
-    sim_slot: int | None = None
-    phone_number: str | None = None
+    sim_slot: int | None
+    at: int
+    """Milliseconds since 1970 of the phone's clock."""
+    what: str = ""
+    """The text, the code or the words."""
     segments: int = 0
-    at: int = 0
+    """Of an SMS."""
 
 
 def ignore(_effect: Effect) -> None:
@@ -78,14 +82,16 @@ class Handset:
 
     def __init__(
         self,
+        device_id: str,
         sims: Sequence[SimulatedSim],
         random: Random,
         wall_ms: Callable[[], int],
         report: Report,
         restart: Callable[[float], None],
-        behaviour: Behaviour = FLAWLESS,
         tell: Callable[[Effect], None] = ignore,
+        behaviour: Behaviour = FLAWLESS,
     ) -> None:
+        self._device_id = device_id
         self.sims = {sim.slot: sim for sim in sims}
         self.behaviour = behaviour
         self.settings: Mapping[str, Any] = {}
@@ -163,7 +169,7 @@ class Handset:
         now = self._wall_ms()
         self.sims[data["sim_slot"]].send(self.settings, parts, now)
         self.sent.append(SentSms(message_id, data["sim_slot"], data["phone_number"], data["message"], now))
-        self._tell(Effect("send_sms", message_id, data["sim_slot"], data["phone_number"], parts, now))
+        self._tell(Effect("send_sms", self._device_id, message_id, data["sim_slot"], now, data["message"], parts))
         self._nursery.start_soon(self._deliver, message_id, data, parts)
         await self._answer(message_id, "sms_log", {**said, "status": "sent", "segments": parts}, is_effect=True)
 
@@ -176,7 +182,7 @@ class Handset:
             return
         now = self._wall_ms()
         self.sent_rcs.append(SentSms(message_id, data["sim_slot"], data["phone_number"], data["message"], now))
-        self._tell(Effect("send_rcs", message_id, data["sim_slot"], data["phone_number"], 0, now))
+        self._tell(Effect("send_rcs", self._device_id, message_id, data["sim_slot"], now, data["message"]))
         await self._answer(message_id, "rcs_log", {**said, "status": "sent"}, is_effect=True)
 
     async def _failure(self, slot: int, parts: int) -> int | None:
@@ -246,7 +252,7 @@ class Handset:
         menu, sim = session.menu, self.sims[slot]
         now = self._wall_ms()
         self.dialled.append(Dialled(message_id, slot, code, now))
-        self._tell(Effect("ussd", message_id, slot, None, 0, now))
+        self._tell(Effect("send_ussd" if code in ussd_menus.CODES else "ussd_reply", self._device_id, message_id, slot, now, code))
         response = menu.answer(sim.balance)
         said = {
             "session_id": session.session_id,
@@ -293,7 +299,7 @@ class Handset:
             return
         self.is_ringing = kind != "alarm_stop"
         self.rang.append(Rang(kind, self._wall_ms()))
-        self._tell(Effect(kind, None, at=self._wall_ms()))
+        self._tell(Effect(kind, self._device_id, None, None, self._wall_ms(), str(data.get("message", ""))))
         status = {"find_device": "success", "alarm_start": "started", "alarm_stop": "stopped"}[kind]
         await self._answer(None, done, {**said, "status": status}, is_effect=True)
 

@@ -81,9 +81,13 @@ class History:
         """See faults.Tell."""
         self.note(NETWORK, what, link=link)
 
-    def note_effect(self, device_id: str, effect: Effect) -> None:
+    def note_effect(self, effect: Effect) -> None:
         """A command did something in the world, whatever the gateway will be told of it."""
-        self.note(device_id, EFFECT, effect, link=0)
+        self.note(effect.device_id, EFFECT, effect, link=0)
+
+    def effects(self) -> list[Effect]:
+        """All that commands did, in order."""
+        return [entry.about for entry in self.entries if entry.what == EFFECT]
 
     def note_metrics(self, metrics: Metrics) -> None:
         """Every number that the gateway tells of itself, those of real time left out."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.sim_card import SimulatedSim
 
 ANSWER_S = 10.0
+ACKNOWLEDGED_KEPT = 10_000
 REPEAT_S = 30.0
 """A result that is not acknowledged is reported again after so long."""
 MAKES = (("Samsung", "Galaxy S21"), ("Xiaomi", "Redmi Note 12"), ("Google", "Pixel 6"), ("Motorola", "Moto G54"))
@@ -111,11 +113,15 @@ class SimulatedPhone(SimulatedDevice):
         self._unacknowledged: dict[str, KeptReport] = {}
         self._repeated: set[str] = set()
         """Reports that may be acknowledged more than once, for they were said more than once."""
+        self.acknowledged: deque[KeptReport] = deque(maxlen=ACKNOWLEDGED_KEPT)
+        """The newest results that the server has acknowledged."""
         self._last: tuple[str, KeptReport] | None = None
         """The newest result that was acknowledged."""
         self._tell = tell
         sims = [SimulatedSim.of_card(card) for card in profile.sim_cards]
-        self.handset = Handset(sims, self.random, self._now_ms, self._report_result, self._restart, behaviour, self._note_effect)
+        told = self._report_result, self._restart, self._note_effect
+        self.handset = Handset(profile.device_id, sims, self.random, self._now_ms, *told, behaviour)
+        """What it does in the world."""
 
     @property
     def behaviour(self) -> Behaviour:
@@ -240,6 +246,7 @@ class SimulatedPhone(SimulatedDevice):
         kept = self._unacknowledged.pop(request_id, None)
         if kept is not None:
             self._last = request_id, kept
+            self.acknowledged.append(kept)
             self.numbers.latencies_s.append(trio.current_time() - (kept.said_at or 0.0))
             return
         asked = self._asked.pop(request_id, None)
@@ -268,9 +275,10 @@ class SimulatedPhone(SimulatedDevice):
             return
         request_id, kept = self._new_request_id(), KeptReport(kind, data)
         self._unacknowledged[request_id] = kept
-        if self.client is not None:
-            with suppress(LinkClosed):  # the next link hears it
-                await self._say_kept(self.client, request_id, kept)
+        for _ in range(1 + self.behaviour.happens(self.random, self.behaviour.says_twice_chance)):
+            if self.client is not None:
+                with suppress(LinkClosed):  # the next link hears it
+                    await self._say_kept(self.client, request_id, kept)
 
     async def _say_kept(self, client: Client, request_id: str, kept: KeptReport) -> None:
         if kept.said_at is not None:

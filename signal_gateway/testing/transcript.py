@@ -96,8 +96,8 @@ class Transcript:
         """Mark of a report: the places where it was committed, once for each row."""
         self.times_sent: Counter[str] = Counter()
         """Mark of a report: how often a device sent it."""
-        self.effects: list[tuple[int, str, Effect]] = []
-        """Place, device and what it did."""
+        self.effects: list[tuple[int, Effect]] = []
+        """Place, and what a command did there."""
         self.messages_sent = self.messages_heard = 0
         self.at_the_end: dict[str, list[Any]] = defaultdict(list)
         """What the simulation saw: `truth`, `connections left`, `tasks left`, `rows of <table>`."""
@@ -128,7 +128,7 @@ class Transcript:
         elif entry.who == SIMULATION:
             self.at_the_end[entry.what].append(entry.about)
         elif entry.what == EFFECT:
-            self.effects.append((place, entry.who, entry.about))
+            self.effects.append((place, entry.about))
         else:
             self._read_device(place, entry)
 

@@ -125,7 +125,7 @@ class World:
         random = Random(self.random.random())
         profile = invent_phone(number, random)
         dial = partial(self.dial_quickly, profile.device_id)
-        tell = partial(self.history.note_effect, profile.device_id)
+        tell = self.history.note_effect
         return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms, behaviour=behaviour, tell=tell)
 
     def agent(self, client_id: str = "test_client_1", token: str = "test_token_1", registers: bool = False) -> SimulatedAgent:  # noqa: S107 - demo

@@ -50,7 +50,11 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         if isinstance(data, DeviceStatusData):
             door.presence.reported(device_id, data.status)
     report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
-    if not isinstance(data, HeartbeatData) and (answer := answer_of(report)) is not None and not door.dispatcher.hear(answer):
+    if (
+        not isinstance(data, HeartbeatData)
+        and (answer := answer_of(report, report_id_of(question))) is not None
+        and not door.dispatcher.hear(answer)
+    ):
         link.refuse(question, DatabaseDown())  # what it answers comes first: a report that is acknowledged has done its work
         return
     if question.answer_type == JSON_ACK and question.request_id is None:
@@ -60,6 +64,11 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         link.acknowledge(question, message.message_id)
     else:
         door.reports.file(report, lambda: link.acknowledge(question, message.message_id), lambda: link.refuse(question, DatabaseDown()))
+
+
+def report_id_of(question: Question) -> str | None:
+    """By which a device knows its report: the `request_id` of its JSON, the UUID of its frame. None for JSON that names none."""
+    return question.request_id if question.is_text else question.uuid.hex()
 
 
 def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatus:

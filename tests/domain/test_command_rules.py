@@ -218,3 +218,11 @@ def test_whatever_happens_states_go_forward_within_an_attempt_and_end_once(
         if now.state is S.QUEUED and now.attempts and not now.may_be_repeated:
             assert isinstance(event, Heard | Unsent)  # never sent again while the outcome is unknown
     assert now.attempts <= 3
+
+
+def test_a_failure_that_is_said_again_is_not_about_the_attempt_that_followed():
+    """Else the second attempt, which may have been sent, would be followed by a third: the same SMS twice."""
+    failed = heard(Outcome.FAILED, report_id="r1")
+    second = after(command(), dispatched(), failed, dispatched(LATER))
+    assert unchanged(second, failed)
+    assert after(second, heard(Outcome.FAILED, report_id="r2")).state is S.QUEUED

@@ -26,7 +26,7 @@ class Desk:
         self.restarts: list[float] = []
         self.begun_at = trio.current_time()
         cards = [SimulatedSim(slot, "Turkcell", f"+90555000000{slot}") for slot in range(sims)]
-        self.handset = Handset(cards, Random(1), self.wall_ms, self.report, self.restarts.append, behaviour, self.effects.append)
+        self.handset = Handset("phone-1", cards, Random(1), self.wall_ms, self.report, self.restarts.append, self.effects.append, behaviour)
         self.handset.work_in(nursery)
 
     def wall_ms(self) -> int:
@@ -57,7 +57,7 @@ async def test_an_sms_goes_out_is_reported_without_an_id_and_then_delivered(auto
     desk.sms()
     await trio.sleep(10)
     assert desk.handset.sent == [SentSms("m1", 0, NUMBER, "hello", 0)]
-    assert desk.effects == [Effect("send_sms", "m1", 0, NUMBER, 1, 0)]
+    assert desk.effects == [Effect("send_sms", "phone-1", "m1", 0, 0, "hello", 1)]
     (log_at, kind, log), (delivered_at, _, delivery) = desk.said
     assert (log_at, kind) == (0, "sms_log")
     assert log == {"sim_slot": 0, "phone_number": NUMBER, "message": "hello", "status": "sent", "segments": 1}

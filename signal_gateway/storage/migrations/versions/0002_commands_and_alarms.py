@@ -61,6 +61,7 @@ def upgrade() -> None:
         sa.Column("retry_safe", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("attempts_before", sa.Integer(), nullable=False),
+        sa.Column("last_report", sa.String(length=128), nullable=True),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("deadline_at", sa.BigInteger(), nullable=True),
