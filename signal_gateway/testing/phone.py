@@ -148,6 +148,12 @@ class SimulatedPhone(SimulatedDevice):
         """When it rang, or fell silent, because it was told to."""
         return self.handset.rang
 
+    def known_as_done(self) -> list[str]:
+        """The commands of which it has reported, by id, that they were done, and was told that this is kept."""
+        done = {"sms_log": "sent", "rcs_log": "sent", "ussd_response": "RESPONSE_RECEIVED"}
+        told = [kept.data for kept in self.acknowledged if kept.kind in done and done[kept.kind] == kept.data.get("status")]
+        return [data["message_id"] for data in told if data.get("message_id")]
+
     async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See SimulatedDevice.live. Its handset works on while there is no link."""
         async with trio.open_nursery() as nursery:

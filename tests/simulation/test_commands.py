@@ -1,7 +1,8 @@
 """A fleet of rough phones, an operator who sends, a gateway that crashes: nothing accepted is lost, doubled or told wrongly."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from signal_gateway.config import Config
 from signal_gateway.domain.access import Operator, Role
 from signal_gateway.domain.command import CommandKind, CommandRequest, CommandState, Step, Target
 from signal_gateway.domain.errors import GatewayError
+from signal_gateway.domain.sim_limits import SimRules
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.inline import Image, InlineDatabase
@@ -123,33 +125,57 @@ def test_a_straight_history_breaks_no_law():
     assert breaches(WELL) == []
 
 
-def step(state: CommandState, attempt: int = 1, at: int = AT + 3) -> Step:
-    return Step(at=at, state=state, attempt=attempt)
+def step(state: CommandState, attempt: int = 1, at: int = AT + 3, **detail: Any) -> Step:
+    return Step(at=at, state=state, attempt=attempt, detail=detail or None)
 
 
-def changed(**changes: Any) -> Mapping[str, Any]:
-    return {"m1": msgspec.structs.replace(STRAIGHT, **changes)}
+def history(*steps: Step, effects: Sequence[Effect] = (EFFECT,), **changes: Any) -> CommandHistory:
+    """That of one command that was accepted; without `steps`, the straight ones."""
+    return CommandHistory(["m1"], {"m1": msgspec.structs.replace(STRAIGHT, **changes)}, {"m1": steps or STEPS}, effects)
 
 
+def two(first: Sequence[Step], second: Sequence[Step], effects: Sequence[Effect] = (), **more: Any) -> CommandHistory:
+    """That of two commands for the same SIM."""
+    other = msgspec.structs.replace(STRAIGHT, id=2, message_id="m2")
+    return CommandHistory(["m1", "m2"], {"m1": STRAIGHT, "m2": other}, {"m1": first, "m2": second}, effects, **more)
+
+
+def rules(**changes: Any) -> Callable[[int], SimRules]:
+    return lambda _slot: replace(SimRules(limits_enabled=True, daily_max=1, monthly_max=9, guard_s=0), **changes)
+
+
+def asked(**changes: Any) -> CommandHistory:
+    request = CommandRequest(kind=CommandKind.SEND_SMS, target=Target("phone-1"), data={}, **changes)
+    return replace(WELL, asked={"m1": request})
+
+
+LATER = (step(S.DISPATCHED, at=AT + 3), step(S.SENT, at=AT + 4))
+SECOND = replace(EFFECT, message_id="m2", at=AT + 3)
 BREACHES: list[tuple[command_laws.Law, CommandHistory]] = [
-    (command_laws.nothing_is_lost, CommandHistory(["m1", "m2"], {"m1": STRAIGHT}, {"m1": STEPS}, [EFFECT])),
-    (command_laws.everything_ends, CommandHistory(["m1"], changed(final_at=None), {"m1": STEPS}, [EFFECT])),
-    (command_laws.everything_ends, CommandHistory(["m1"], changed(deadline_at=AT), {"m1": STEPS}, [EFFECT])),
-    (command_laws.nothing_is_done_twice, CommandHistory(["m1"], {"m1": STRAIGHT}, {"m1": STEPS}, [EFFECT, EFFECT])),
-    (command_laws.what_is_told_was_done, CommandHistory(["m1"], {"m1": STRAIGHT}, {"m1": STEPS})),
-    (command_laws.what_is_told_was_done, CommandHistory(["m1"], changed(device_id="phone-2"), {"m1": STEPS}, [EFFECT])),
-    (command_laws.no_step_leads_back, CommandHistory(["m1"], {"m1": STRAIGHT}, {"m1": (*STEPS, step(S.DISPATCHED))}, [EFFECT])),
-    (command_laws.no_step_leads_back, CommandHistory(["m1"], {"m1": STRAIGHT}, {"m1": (step(S.FAILED), step(S.SENT))}, [EFFECT])),
-    (command_laws.the_last_step_is_the_state, CommandHistory(["m1"], {"m1": STRAIGHT}, {"m1": STEPS[:1]}, [EFFECT])),
-    (
-        command_laws.first_tries_go_in_order,
-        CommandHistory(
-            ["m1", "m2"],
-            {"m1": STRAIGHT, "m2": msgspec.structs.replace(STRAIGHT, id=2, message_id="m2")},
-            {"m1": STEPS, "m2": (step(S.DISPATCHED, at=AT),)},
-        ),
-    ),
-    (command_laws.nothing_sets_out_too_late, CommandHistory(["m1"], changed(expires_at=AT), {"m1": STEPS}, [EFFECT])),
+    (command_laws.nothing_is_lost, replace(WELL, accepted=["m1", "m2"])),
+    (command_laws.everything_ends, history(final_at=None)),
+    (command_laws.everything_ends, history(deadline_at=AT)),
+    (command_laws.nothing_is_done_twice, history(effects=[EFFECT, EFFECT])),
+    (command_laws.what_is_told_was_done, history(effects=())),
+    (command_laws.what_is_told_was_done, history(device_id="phone-2")),
+    (command_laws.what_was_done_is_told, history(STEPS[0], step(S.CANCELLED), state=S.CANCELLED)),
+    (command_laws.what_was_done_had_set_out, history(effects=[replace(EFFECT, at=AT)])),
+    (command_laws.what_was_done_had_set_out, history(effects=[replace(EFFECT, sim_slot=1)])),
+    (command_laws.what_was_done_had_set_out, history(step(S.DISPATCHED, at=AT, device_id="phone-2", sim_slot=0), STEPS[1])),
+    (command_laws.nothing_is_made_up, replace(WELL, asked={})),
+    (command_laws.no_step_leads_back, history(*STEPS, step(S.DISPATCHED))),
+    (command_laws.no_step_leads_back, history(step(S.FAILED), step(S.SENT))),
+    (command_laws.the_last_step_is_the_state, history(STEPS[0])),
+    (command_laws.first_tries_go_in_order, two(STEPS, [step(S.DISPATCHED, at=AT)])),
+    (command_laws.nothing_sets_out_too_late, history(expires_at=AT)),
+    (command_laws.nothing_sets_out_too_early, asked(not_before=AT + 2)),
+    (command_laws.a_timeline_counts_its_attempts, history(attempts=2)),
+    (command_laws.a_timeline_counts_its_attempts, history(step(S.DISPATCHED, attempt=2), step(S.SENT, attempt=2))),
+    (command_laws.a_sim_does_one_thing_at_a_time, two(STEPS, [step(S.DISPATCHED, at=AT + 1), LATER[1]])),
+    (command_laws.the_limits_of_a_sim_hold, two(STEPS, LATER, [EFFECT, SECOND], rules=rules())),
+    (command_laws.the_limits_of_a_sim_hold, two(STEPS, LATER, [EFFECT, SECOND], rules=rules(daily_max=9, monthly_max=1))),
+    (command_laws.the_limits_of_a_sim_hold, two(STEPS, LATER, [EFFECT, SECOND], rules=rules(daily_max=9, guard_s=1))),
+    (command_laws.what_a_phone_has_reported_is_known, replace(history(STEPS[0], step(S.UNKNOWN), state=S.UNKNOWN), reported=["m1"])),
 ]
 
 
@@ -161,3 +187,28 @@ def test_every_law_sees_its_breach(law: command_laws.Law, history: CommandHistor
 
 def test_no_law_is_without_a_breach():
     assert {law for law, _ in BREACHES} == set(command_laws.LAWS)
+
+
+ALLOWED: dict[str, CommandHistory] = {
+    "a requeued command may be done again": history(
+        *STEPS,
+        step(S.UNKNOWN),
+        step(S.QUEUED, 2, requeued_by="boss"),
+        step(S.DISPATCHED, 2),
+        step(S.SENT, 2),
+        effects=[EFFECT, EFFECT],
+        attempts=2,
+        attempts_before=1,
+    ),
+    "a command that is safe to repeat may be done twice": history(effects=[EFFECT, EFFECT], retry_safe=True),
+    "what was taken back before its first byte is no attempt": history(STEPS[0], step(S.QUEUED, at=AT + 1, reason="link_lost"), *STEPS),
+    "one SIM does one thing after the other": two(STEPS, LATER, [EFFECT, SECOND], rules=rules(daily_max=2)),
+    "limits that are switched off do not hold": two(STEPS, LATER, [EFFECT, SECOND], rules=rules(limits_enabled=False)),
+    "what was reported by its phone and is known": replace(WELL, reported=["m1"]),
+    "its time had come": asked(not_before=AT + 1),
+}
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_what_is_allowed_breaks_no_law(what: str):
+    assert breaches(ALLOWED[what]) == []
