@@ -16,6 +16,8 @@ from signal_gateway.testing.handset import Effect
 
 LAST = (CommandState.SENT, CommandState.UNKNOWN)
 """States that may be a command's last beside those that always are."""
+ENDED_ALL_THE_SAME = ("ussd_cancelled", "not_delivered")
+"""Errors that say that something had been done before."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ def what_is_told_was_done(history: CommandHistory) -> Findings:
         if command.state in (CommandState.SENT, CommandState.DELIVERED):
             if effect is None:
                 yield f"{command.message_id} is {command.state.value}, and no phone did it"
-            elif (effect.device_id, effect.sim_slot) != (command.device_id, command.sim_slot):
+            elif (effect.device_id, effect.sim_slot) != (command.device_id, command.sim_slot) and not command.may_be_repeated:
                 yield f"{command.message_id} was done by {effect.device_id}, and {command.device_id} has the praise"
         if effect is not None and command.kind.value == "send_sms" and command.attempts == 0:
             yield f"{command.message_id} was done and never dispatched"
@@ -89,15 +91,15 @@ def what_is_told_was_done(history: CommandHistory) -> Findings:
 def what_was_done_is_told(history: CommandHistory) -> Findings:
     """What was done is not told as if it had never been: expired, taken back or given up.
 
-    A USSD menu of which the phone says no more than that it ended it is cancelled (C-26).
+    A USSD menu of which the phone says no more than that it ended it is cancelled (C-26); an SMS of which nothing is heard but that the
+    network could not deliver it has failed.
     """
     done = {effect.message_id for effect in history.effects}
     for message_id, command in history.commands.items():
         if message_id not in done or command.may_be_repeated or command.attempts_before:
             continue
         was_sent = any(step.state in (CommandState.SENT, CommandState.DELIVERED) for step in history.steps.get(message_id, ()))
-        was_ended = command.kind is CommandKind.SEND_USSD and command.error == "ussd_cancelled"
-        if command.state in ALWAYS_FINAL and not was_sent and not was_ended:
+        if command.state in ALWAYS_FINAL and not was_sent and command.error not in ENDED_ALL_THE_SAME:
             yield f"{message_id} was done, and is told as {command.state.value}"
 
 
@@ -121,7 +123,7 @@ def no_step_leads_back(history: CommandHistory) -> Findings:
                     yield f"{message_id} went back from {before.value} to {step.state.value}"
             if step.attempt < attempt and CommandState.QUEUED not in (before, step.state):  # else a late word about the attempt before
                 yield f"{message_id} fell back to attempt {step.attempt}"
-            before, attempt = step.state, max(attempt, step.attempt)
+            before, attempt = step.state, step.attempt
 
 
 def the_last_step_is_the_state(history: CommandHistory) -> Findings:
@@ -140,7 +142,7 @@ def first_tries_go_in_order(history: CommandHistory) -> Findings:
         request = (history.asked or {}).get(message_id)
         if command.any_sim or command.any_device or command.attempts_before or (request is not None and request.not_before is not None):
             continue
-        first = next((step.at for step in history.steps.get(message_id, ()) if step.state is CommandState.DISPATCHED), None)
+        first = next((step.at for step in history.steps.get(message_id, ()) if _sets_out(step)), None)
         if first is not None:
             line = (command.device_id, command.sim_slot if command.uses_sim else None, command.priority, command.kind)
             lines.setdefault(line, []).append((command.id, first, message_id))
@@ -155,14 +157,14 @@ def nothing_sets_out_too_late(history: CommandHistory) -> Findings:
     """Not after it expired."""
     for message_id, command in history.commands.items():
         for step in history.steps.get(message_id, ()):
-            if step.state is CommandState.DISPATCHED and step.at >= command.expires_at:
+            if _sets_out(step) and step.at >= command.expires_at:
                 yield f"{message_id} set out after it had expired"
 
 
 def nothing_sets_out_too_early(history: CommandHistory) -> Findings:
     """Not before its sender wanted it."""
     for message_id, request in (history.asked or {}).items():
-        first = next((step.at for step in history.steps.get(message_id, ()) if step.state is CommandState.DISPATCHED), None)
+        first = next((step.at for step in history.steps.get(message_id, ()) if _sets_out(step)), None)
         if first is not None and first < (request.not_before or 0):
             yield f"{message_id} set out {(request.not_before or 0) - first} ms too early"
 
@@ -179,7 +181,7 @@ def a_timeline_counts_its_attempts(history: CommandHistory) -> Findings:
     for message_id, command in history.commands.items():
         made = 0
         for step in history.steps.get(message_id, ()):
-            if step.state is CommandState.DISPATCHED:
+            if _sets_out(step):
                 made += 1
                 if step.attempt != made:
                     yield f"{message_id} set out for the time {made}, and its timeline says {step.attempt}"
@@ -197,7 +199,7 @@ def a_sim_does_one_thing_at_a_time(history: CommandHistory) -> Findings:
             continue
         steps = history.steps.get(message_id, ())
         for place, step in enumerate(steps):
-            if step.state is CommandState.DISPATCHED:
+            if _sets_out(step):
                 over = (later.at for later in steps[place + 1 :] if later.state not in ON_ITS_WAY)
                 busy[_sim_of(step, command)].append((step.at, next(over, float("inf")), message_id))
     for sim, times in busy.items():
@@ -227,7 +229,7 @@ def the_limits_of_a_sim_hold(history: CommandHistory) -> Findings:
     sent: defaultdict[tuple[Any, Any], list[int]] = defaultdict(list)
     for message_id, command in history.commands.items():
         for step in history.steps.get(message_id, ()):
-            if command.kind is CommandKind.SEND_SMS and step.state is CommandState.DISPATCHED:
+            if command.kind is CommandKind.SEND_SMS and _sets_out(step):
                 sent[_sim_of(step, command)].append(step.at)
     for (device_id, slot), times in sent.items():
         guard_ms = 1000 * history.rules(slot or 0).guard_s
@@ -280,9 +282,14 @@ def _dispatch_of(history: CommandHistory, effect: Effect) -> int | None:
     times = [
         step.at
         for step in history.steps.get(command.message_id, ())
-        if step.state is CommandState.DISPATCHED and step.at <= effect.at and _sim_of(step, command) == (effect.device_id, effect.sim_slot)
+        if _sets_out(step) and step.at <= effect.at and _sim_of(step, command) == (effect.device_id, effect.sim_slot)
     ]
     return max(times, default=None)
+
+
+def _sets_out(step: Step) -> bool:
+    """Whether this step is a dispatch, not the delivery of one part of what was dispatched."""
+    return step.state is CommandState.DISPATCHED and "part" not in (step.detail or {})
 
 
 def _sim_of(step: Step, command: Command) -> tuple[Any, Any]:

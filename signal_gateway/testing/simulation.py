@@ -37,7 +37,7 @@ from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.behaviour import FLAWLESS
 from signal_gateway.testing.checker import check
 from signal_gateway.testing.client import Client, LinkClosed, NoLink
-from signal_gateway.testing.command_laws import CommandHistory
+from signal_gateway.testing.command_laws import CommandHistory, breaches
 from signal_gateway.testing.determinism import drawn_from
 from signal_gateway.testing.device import SimulatedDevice
 from signal_gateway.testing.faults import PERFECT, Network
@@ -45,7 +45,7 @@ from signal_gateway.testing.history import DATABASE, SIMULATION, History
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.operators import SimulatedOperator
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
-from signal_gateway.testing.simulation_plan import SimulationPlan
+from signal_gateway.testing.simulation_plan import OPERATED, SimulationPlan
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World, open_world
 
 ENROLMENT_KEY = "demo-enrolment-key"
@@ -340,16 +340,18 @@ def main() -> None:
     """Run seeds one after the other, and say of each what was wrong."""
     parser = argparse.ArgumentParser(description="Simulated hours of a fleet and its gateway.")
     parser.add_argument("--seeds", default="0:10", help="from:to, the last one left out; or one seed")
+    parser.add_argument("--operated", action="store_true", help="rough phones that an operator commands, instead of a fleet that reports")
     parser.add_argument("--digest", action="store_true", help="print the digest of each history and nothing else")
     asked = parser.parse_args()
     first, _, end = asked.seeds.partition(":")
     wrong = 0
     for seed in range(int(first), int(end or int(first) + 1)):
-        history = simulate(SimulationPlan(), seed)
+        simulation = simulated(OPERATED if asked.operated else SimulationPlan(), seed)
+        history = simulation.history
         if asked.digest:
             print(history.digest())
             continue
-        faults = check(history)
+        faults = check(history) + breaches(simulation.commands)
         wrong += bool(faults)
         print(f"seed {seed}: {len(history.entries)} entries, {len(faults)} findings", flush=True)
         for fault in faults:
