@@ -65,7 +65,7 @@ def nothing_is_done_twice(history: CommandHistory) -> Findings:
     done = Counter(effect.message_id for effect in history.effects if effect.message_id is not None)
     for message_id, times in done.items():
         command = history.commands.get(message_id)
-        if command is None or command.may_be_repeated:
+        if command is None or _may_be_repeated(command):
             continue
         requeued = sum("requeued_by" in (step.detail or {}) for step in history.steps.get(message_id, ()))
         if times > 1 + requeued:
@@ -82,7 +82,7 @@ def what_is_told_was_done(history: CommandHistory) -> Findings:
         if command.state in (CommandState.SENT, CommandState.DELIVERED):
             if effect is None:
                 yield f"{command.message_id} is {command.state.value}, and no phone did it"
-            elif (effect.device_id, effect.sim_slot) != (command.device_id, command.sim_slot) and not command.may_be_repeated:
+            elif (effect.device_id, effect.sim_slot) != (command.device_id, command.sim_slot) and not _may_be_repeated(command):
                 yield f"{command.message_id} was done by {effect.device_id}, and {command.device_id} has the praise"
         if effect is not None and command.kind.value == "send_sms" and command.attempts == 0:
             yield f"{command.message_id} was done and never dispatched"
@@ -96,7 +96,7 @@ def what_was_done_is_told(history: CommandHistory) -> Findings:
     """
     done = {effect.message_id for effect in history.effects}
     for message_id, command in history.commands.items():
-        if message_id not in done or command.may_be_repeated or command.attempts_before:
+        if message_id not in done or _may_be_repeated(command) or command.attempts_before:
             continue
         was_sent = any(step.state in (CommandState.SENT, CommandState.DELIVERED) for step in history.steps.get(message_id, ()))
         if command.state in ALWAYS_FINAL and not was_sent and command.error not in ENDED_ALL_THE_SAME:
@@ -243,7 +243,7 @@ def what_a_phone_has_reported_is_known(history: CommandHistory) -> Findings:
     told = (CommandState.SENT, CommandState.DELIVERED)
     for message_id in history.reported:
         command = history.commands.get(message_id)
-        if command is None or command.may_be_repeated:
+        if command is None or _may_be_repeated(command):
             continue
         if not any(step.state in told for step in history.steps.get(message_id, ())):
             yield f"{message_id} was reported as done and acknowledged, and is {command.state.value}"
@@ -285,6 +285,11 @@ def _dispatch_of(history: CommandHistory, effect: Effect) -> int | None:
         if _sets_out(step) and step.at <= effect.at and _sim_of(step, command) == (effect.device_id, effect.sim_slot)
     ]
     return max(times, default=None)
+
+
+def _may_be_repeated(command: Command) -> bool:
+    """Whether it may have more than one effect. Said here once more: a law does not take the word of what it judges."""
+    return command.retry_safe or command.kind not in AT_MOST_ONCE
 
 
 def _sets_out(step: Step) -> bool:
