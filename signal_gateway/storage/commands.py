@@ -138,6 +138,14 @@ def on_their_way(connection: Connection, device_id: str) -> list[Command]:
     return [command_of(row) for row in connection.execute(query.order_by(commands.c.id))]
 
 
+def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
+    """The ids of what waits for a device, due or not, oldest first."""
+    query = select(commands.c.message_id).where(
+        commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value
+    )
+    return list(connection.scalars(query.order_by(commands.c.id).limit(limit)))
+
+
 def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:
     """The ids of commands whose deadline has passed, oldest deadline first."""
     query = select(commands.c.message_id).where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= now_ms)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from signal_gateway.domain.command import ALWAYS_FINAL, AT_MOST_ONCE, Command, CommandState, Step
+from signal_gateway.domain.command import ALWAYS_FINAL, AT_MOST_ONCE, ON_ITS_WAY, Command, CommandState, Step
 from signal_gateway.domain.command_rules import RANKS
 from signal_gateway.testing.modem import Effect
 
@@ -119,6 +119,25 @@ def first_tries_go_in_order(history: CommandHistory) -> Findings:
                 yield f"{other} set out before {one}"
 
 
+def a_sim_does_one_thing_at_a_time(history: CommandHistory) -> Findings:
+    """What sets out by a SIM does so when the SIM has nothing on its way any more."""
+    busy: dict[tuple[object, object], list[tuple[int, float, str]]] = {}
+    for message_id, command in history.commands.items():
+        steps = history.steps.get(message_id, ()) if command.uses_sim else ()
+        for place, step in enumerate(steps):
+            if step.state is not CommandState.DISPATCHED:
+                continue
+            where = step.detail or {}
+            ended_at = next((later.at for later in steps[place + 1 :] if later.state not in ON_ITS_WAY), float("inf"))
+            sim = where.get("device_id", command.device_id), where.get("sim_slot", command.sim_slot)
+            busy.setdefault(sim, []).append((step.at, ended_at, message_id))
+    for turns in busy.values():
+        turns.sort()
+        for (_, ended_at, one), (begun_at, _, other) in pairwise(turns):
+            if begun_at < ended_at:
+                yield f"{other} set out while {one} was on its way by the same SIM"
+
+
 def nothing_sets_out_too_late(history: CommandHistory) -> Findings:
     """Not after it expired."""
     for message_id, command in history.commands.items():
@@ -135,6 +154,7 @@ LAWS: tuple[Law, ...] = (
     no_step_leads_back,
     the_last_step_is_the_state,
     first_tries_go_in_order,
+    a_sim_does_one_thing_at_a_time,
     nothing_sets_out_too_late,
 )
 

@@ -180,9 +180,13 @@ async def test_a_device_that_is_deleted_is_gone_and_its_link_ends(autojump_clock
     async with api.world.dial("/ws", phone_headers()) as phone:
         await hear(phone)
         assert (await api.call("DELETE", "/api/devices/phone-1", who="operator")).status == 403
+        later = {**SMS, "not_before": api.world.wall_ms() + 1_000_000}
+        waiting = (await api.call("POST", "/api/devices/phone-1/send-sms", later)).json["message_id"]
         assert (await api.call("DELETE", "/api/devices/phone-1")).json["status"] == "deleted"
         assert await closing(phone) == 4501
     assert (await api.call("GET", "/api/devices/phone-1")).status == 404
+    await trio.sleep(3)
+    assert (await api.call("GET", f"/api/commands/{waiting}")).json["state"] == "cancelled"
 
 
 async def test_a_long_poll_answers_with_the_next_report(autojump_clock: MockClock, api: Api):

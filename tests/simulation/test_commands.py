@@ -151,6 +151,14 @@ BREACHES: list[tuple[command_laws.Law, CommandHistory]] = [
             {"m1": STEPS, "m2": (step(S.DISPATCHED, at=AT),)},
         ),
     ),
+    (
+        command_laws.a_sim_does_one_thing_at_a_time,
+        CommandHistory(
+            ["m1", "m2"],
+            {"m1": STRAIGHT, "m2": msgspec.structs.replace(STRAIGHT, id=2, message_id="m2")},
+            {"m1": STEPS, "m2": (step(S.DISPATCHED, at=AT + 1),)},
+        ),
+    ),
     (command_laws.nothing_sets_out_too_late, CommandHistory(["m1"], changed(expires_at=AT), {"m1": STEPS}, [EFFECT])),
 ]
 
