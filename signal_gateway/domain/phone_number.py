@@ -8,6 +8,9 @@ import phonenumbers
 from phonenumbers import carrier
 
 SHORT_CODE = re.compile(r"[0-9]{3,8}")
+_NUMBER = re.compile(r"\+?[0-9]{1,20}")
+"""What we read a number from. The library reads more (letters on keys, extensions, URIs, digits of every script), and a phone may read
+that in another way than it does: then the number that is checked is not the one that is dialled (H29)."""
 _SEPARATORS = str.maketrans("", "", " -().\u00a0/")
 _NATIONAL_DIGITS = 7
 """By so many last digits two numbers are compared of which one lacks its country."""
@@ -26,10 +29,12 @@ def normalise(text: str, region: str | None = None, *, short_codes: bool = True)
     if short_codes and SHORT_CODE.fullmatch(bare) and not _is_national(bare, region):
         return bare
     try:
-        number = phonenumbers.parse(bare, region)
+        number = phonenumbers.parse(bare, region) if _NUMBER.fullmatch(bare) else None
     except phonenumbers.NumberParseException:
+        number = None
+    if number is None:
         hint = "" if region else ": write it in E.164, with + and the country's code"
-        raise InvalidNumber(f"this is no phone number{hint}") from None
+        raise InvalidNumber(f"this is no phone number{hint}")
     if not phonenumbers.is_possible_number(number):
         raise InvalidNumber("this phone number is too short or too long for its country")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
@@ -38,8 +43,8 @@ def normalise(text: str, region: str | None = None, *, short_codes: bool = True)
 def same_number(one: str, other: str) -> bool:
     """Whether two texts mean the same number, as phones write them: with country or without, with separators or without."""
     left, right = _digits(one), _digits(other)
-    if left == right:
-        return bool(left)
+    if left == right or (one.lstrip().startswith("+") and other.lstrip().startswith("+")):
+        return bool(left) and left == right  # both name their country: nothing is left open
     shorter, longer = sorted((left.lstrip("0"), right.lstrip("0")), key=len)
     return len(shorter) >= _NATIONAL_DIGITS and longer.endswith(shorter)
 

@@ -188,6 +188,7 @@ def _moment(day: date, hour: int, zone: tzinfo) -> int:
 
 def _decimal(text: str | None) -> Decimal | None:
     try:
-        return None if text is None else Decimal(text)
+        number = None if text is None else Decimal(text)
     except InvalidOperation:
         return None
+    return number if number is not None and number.is_finite() else None  # NaN cannot be compared

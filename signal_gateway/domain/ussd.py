@@ -1,6 +1,7 @@
 """USSD: which codes may be dialled, what answers are menus, what failures mean, and the balance in an answer (T-39 to T-42, H29)."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -27,24 +28,32 @@ _CALL_CONTROL = re.compile(
     r"(?:\*|#|\*#|##|\*\*)(?:21|61|62|67|002|004|33|330|331|332|333|351|353|35|03|04|042|05|052|30|31|76|77|43)[*#].*"
 )
 """Diverting and barring calls, changing PINs and what is shown of the caller (3GPP TS 22.030)."""
+_HIDDEN = re.compile(r"\*#\*#.*|\*2767\*.*")
+"""Codes that a phone keeps for its maker: some of them wipe it."""
 
 _MENU_WORDS = re.compile(
-    r"\b(?:menu|menü|seçenek|option|seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)", re.IGNORECASE
+    r"\b(?:menu|menü|seçenek|seçiniz|giriniz|ç\u0131k\u0131ş|iptal)|\b(?:options?|select|enter|geri|back|exit|cancel)\b", re.IGNORECASE
 )
-_NUMBERED = re.compile(r"(?:^|\n|\s)([1-3])\s?[.):-]\s?\S")
+"""Words of T-41. Turkish ones take endings; the others are whole, for a background or an entertainment is no menu."""
+_NUMBERED = re.compile(r"(?<![^\s])([1-3])\s?[.):-](?!\d)(?=\s?[^\s])")
+"""A choice of its own; a digit right behind the sign makes it an amount, a time or a date."""
 
 BALANCE = re.compile(
-    r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^\d\n]{0,40}(?P<balance>-?\d{1,3}(?:[.,\s]\d{3}){0,4}(?:[.,]\d{1,2})?|-?\d{1,12}(?:[.,]\d{1,2})?)(?!\d)",
+    r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^\d\n-]{0,40}(?:-[^\d\n-]{1,40})?"
+    r"(?P<balance>-?\d{1,3}(?:[.,\x20\u00a0\u202f]\d{3}){1,4}(?:[.,]\d{1,2})?|-?\d{1,12}(?:[.,]\d{1,2})?)"
+    r"(?![.,:/]?\d|\s?(?:[KMG]B|dk|dakika|min|sms|adet|gün|days?|%))",
     re.IGNORECASE,
 )
-"""A balance as carriers word it; another pattern may be set, with a group of the same name."""
+"""A balance as carriers word it, and no date, time, volume or minutes. Another pattern may be set, with a group of the same name."""
+_SPACES, _SIGNS = re.compile(r"\s"), re.compile(r"[.,]")
 ANSWER_CHARS_READ = 2000
 """Of an answer, so much is looked through."""
 
 
 def is_menu(text: str) -> bool:
     """Whether an answer waits for a choice: at least two numbered lines, or one of the words that menus use (T-41)."""
-    read = text[:ANSWER_CHARS_READ]
+    # NFC, and without the dot that lower case leaves of a Turkish İ: then each letter is one character
+    read = unicodedata.normalize("NFC", text[:ANSWER_CHARS_READ]).replace("\u0307", "")
     return len(set(_NUMBERED.findall(read))) >= 2 or _MENU_WORDS.search(read) is not None
 
 
@@ -73,6 +82,8 @@ class UssdRules:
             return None if fits else "this USSD code is not among those allowed"
         if _CALL_CONTROL.fullmatch(code) is not None:
             return "this code changes how calls are diverted, barred or shown, and is not dialled"
+        if _HIDDEN.fullmatch(code) is not None:
+            return "this code is for the maker of the phone, and is not dialled"
         return None
 
 
@@ -81,10 +92,10 @@ def read_balance(text: str, pattern: re.Pattern[str] = BALANCE) -> Decimal | Non
     found = pattern.search(text[:ANSWER_CHARS_READ])
     if found is None:
         return None
-    digits = re.sub(r"\s", "", found.group("balance"))
+    digits = _SPACES.sub("", found.group("balance"))
     last = max(digits.rfind(","), digits.rfind("."))
-    has_cents = last >= 0 and len(digits) - last - 1 in (1, 2)
-    whole = re.sub(r"[.,]", "", digits[:last] if has_cents else digits)
+    has_cents = last >= 0 and (len(digits) - last - 1 in (1, 2) or digits[:last].lstrip("-") == "0")
+    whole = _SIGNS.sub("", digits[:last] if has_cents else digits)
     try:
         return Decimal(f"{whole}.{digits[last + 1 :]}" if has_cents else whole)
     except InvalidOperation:

@@ -29,11 +29,15 @@ SEEN_BY_PEERS = {
     "protocol/fields.py": ("Identifier", "IdText", "_AT", "_MISSING"),
     "signal_gateway/domain/credential.py": ("_KEY",),
     "signal_gateway/domain/ids.py": ("_CLIENT_ID",),
+    "signal_gateway/domain/phone_number.py": ("SHORT_CODE", "_NUMBER"),
+    "signal_gateway/domain/ussd.py": ("_CODE", "_CALL_CONTROL", "_HIDDEN", "_MENU_WORDS", "_NUMBERED", "BALANCE", "_SPACES", "_SIGNS"),
     "signal_gateway/observe/redaction.py": ("_SECRET_PATTERNS", "_MAY_BE_SECRET", "_NUMBER"),
+    "signal_gateway/services/command_checks.py": ("_MESSAGE_ID",),
 }
 """Every pattern that a peer's text may meet, by the file that makes it."""
 OTHERS = {
     "signal_gateway/cli_frames.py": 2,  # what an operator types
+    "signal_gateway/services/sim_rules.py": 1,  # what an operator sets for balances
     "signal_gateway/config_sources.py": 1,  # names of environment variables
     "signal_gateway/testing/transcript.py": 2,  # what a simulated history says
     "signal_gateway/observe/redaction.py": 1,  # the configured secrets, word by word: no repeat in it
