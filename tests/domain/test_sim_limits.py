@@ -206,6 +206,9 @@ def test_what_is_no_sms_is_held_by_parking_and_disabling_alone():
     assert wait_for(sim, SimUsage(parked_until=NOON + 5), 0, False, NOON, is_sms=False) == Wait("sim_parked", NOON + 5)
     assert wait_for(sim, SimUsage(parked_until=NOON), 0, False, NOON, is_sms=False) is None
     assert wait_for(sim, SimUsage(disabled_reason="x"), 0, False, NOON, is_sms=False) == Wait("sim_disabled")
+    # Only by dialling can it become known that there is money again.
+    assert wait_for(sim, SimUsage(disabled_reason="sim_balance_low"), 0, False, NOON, is_sms=False) is None
+    assert wait_for(sim, SimUsage(disabled_reason="sim_balance_low"), 1, False, NOON) == Wait("sim_disabled")
 
 
 def test_a_refund_reaches_only_the_windows_it_was_counted_in():

@@ -174,7 +174,7 @@ async def test_alarms_of_a_key_are_open_once(database: Database):
     assert second is not None
     assert other is not None
     assert (first.id, second.occurrences, other.sim_slot) == (second.id, 2, 1)
-    assert set(await database.read(alarms.open_keys)) == {key, slot}
+    assert set(await database.read(alarms.open_severities)) == {key, slot}
     seen = Acknowledge(other.id, "me", AT + 1, frozenset({alarms.AlarmType.SIM_BLOCKED}))
     cleared, gone, acknowledged = await database.write(lambda connection: alarms.apply(connection, [Clear(key, AT), Clear(key, AT), seen]))
     assert cleared is not None
