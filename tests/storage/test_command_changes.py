@@ -1,4 +1,4 @@
-"""Events of commands on each of our databases: what one transaction reads, decides and writes."""
+"""Events of commands on each of our databases: what one transaction reads, decides and writes (H29)."""
 
 from typing import Any
 
