@@ -1,63 +1,112 @@
-"""How well a simulated phone does what it is told: how long it takes, how often it fails, what it forgets to say."""
+"""How a simulated phone behaves: delays, and the chance of everything that happens to real ones (T-39, T-46, C-24, C-26, H20)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+
+Seconds = tuple[float, float]
+"""A time is drawn between these."""
+NOTHING: Seconds = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """Chances are 0 to 1, times are seconds, drawn between the two."""
+    """Chances are 0 to 1, each drawn from the phone's own Random. As it stands: a phone at once obedient and without a fault."""
 
-    send_s: tuple[float, float] = (0.0, 0.0)
-    """From a command to its sending."""
-    network_error: float = 0.0
-    """Nothing is sent, and the phone says so; it may be tried again (T-46)."""
-    sim_error: float = 0.0
-    """The SIM refuses, and the phone says so."""
-    names_command: float = 0.0
-    """Whether a report repeats the id of its command, which the seed's phones do not (C-24)."""
-    says_nothing: float = 0.0
-    """It is sent, and the phone never says so (H20)."""
-    restarts: float = 0.0
-    """The phone restarts between sending and saying so, for this long:"""
-    restart_s: tuple[float, float] = (20.0, 60.0)
-    says_twice: float = 0.0
-    delivery_s: tuple[float, float] = (1.0, 5.0)
-    delivery_fails: float = 0.0
-    delivery_twice: float = 0.0
-    delivery_never: float = 0.0
-    ussd_fails: float = 0.0
-    """With one of the failure codes of T-39."""
+    send_s: Seconds = NOTHING
+    """From the command to the radio's word on an SMS or an RCS message."""
+    ussd_s: Seconds = NOTHING
+    """From dialling to the network's answer."""
+    network_error_chance: float = 0.0
+    """That the radio cannot send: reported as failed, and nothing went out."""
+    sim_error_chance: float = 0.0
+    """That the SIM refuses: reported as failed, and an alarm is sent (T-46)."""
+    ussd_failure_chance: float = 0.0
+    """That a USSD code ends with one of `ussd_failure_codes`."""
+    ussd_failure_codes: tuple[int, ...] = (-1, 1, 3, 5, 7)
+    """Of T-39. In each of them nothing was done; 2 and 8, a wrong code, come of the code itself."""
+    ring_failure_chance: float = 0.0
+    """That the phone cannot ring, or cannot stop."""
+    names_message_chance: float = 0.0
+    """That an `sms_log` or an `rcs_log` says which command it answers. The seed's does not (C-24)."""
+    delivery_chance: float = 1.0
+    """That the network tells at all what became of an SMS."""
+    delivery_s: Seconds = (0.5, 1.5)
+    """From sending to the network's report."""
+    delivery_failed_chance: float = 0.0
+    delivery_twice_chance: float = 0.0
+    """That the network's report comes a second time."""
+    delivery_pending_chance: float = 0.0
+    """That the network first says that it is still trying."""
+    reports_parts: bool = True
+    """Whether each part of a long SMS has its own report, with the additive `part` and `parts`."""
+    answer_lost_chance: float = 0.0
+    """That a command is obeyed and the phone never says so."""
+    restart_chance: float = 0.0
+    """That the phone restarts between doing and reporting: the report comes with its next link (H20), and what waited for a SIM is gone."""
+    restart_s: Seconds = (5.0, 60.0)
+    """How long it is away then."""
+    repeat_chance: float = 0.0
+    """That the last report, which was acknowledged, is sent once more with the next link."""
+    says_twice_chance: float = 0.0
+    """That a report is sent twice at once, as by a phone that missed the first acknowledgement."""
+    keeps_reports: bool = True
+    """Whether reports of results carry a `request_id` and are repeated until acknowledged. The seed's phone does neither."""
+    acknowledges_commands: bool = False
+    """Whether each command that has an id is answered by COMMAND_ACK first."""
+    deduplicates: bool = False
+    """Whether a command whose id it knows is only answered again. Without it, a server that sends twice is found out."""
+    price_per_segment: Decimal = Decimal(0)
+    """Taken from the SIM's balance."""
+
+    def draw_s(self, random: Random, between: Seconds) -> float:
+        """A time between these; nothing is drawn where there is nothing to choose."""
+        return between[0] if between[0] == between[1] else random.uniform(*between)
+
+    def happens(self, random: Random, chance: float) -> bool:
+        """Whether it does, this time; nothing is drawn where it never does."""
+        return chance > 0 and random.random() < chance
 
 
 FLAWLESS = Behaviour()
-"""At once, and always."""
 REAL_LIFE = Behaviour(
-    send_s=(0.5, 4.0),
-    network_error=0.02,
-    sim_error=0.002,
-    names_command=0.5,
-    says_nothing=0.001,
-    restarts=0.002,
-    delivery_s=(2.0, 60.0),
-    delivery_fails=0.02,
-    delivery_twice=0.02,
-    delivery_never=0.03,
-    ussd_fails=0.05,
+    send_s=(1.0, 6.0),
+    ussd_s=(2.0, 8.0),
+    network_error_chance=0.02,
+    sim_error_chance=0.001,
+    ussd_failure_chance=0.03,
+    ring_failure_chance=0.01,
+    names_message_chance=0.5,
+    delivery_chance=0.97,
+    delivery_s=(2.0, 120.0),
+    delivery_failed_chance=0.01,
+    delivery_twice_chance=0.01,
+    answer_lost_chance=0.001,
+    restart_chance=0.001,
+    price_per_segment=Decimal("0.01"),
 )
-"""A fleet on a good day."""
+"""A phone on a table, with a good contract."""
 ROUGH = Behaviour(
-    send_s=(0.0, 20.0),
-    network_error=0.2,
-    sim_error=0.05,
-    names_command=0.5,
-    says_nothing=0.05,
-    restarts=0.1,
-    says_twice=0.2,
-    delivery_s=(0.0, 120.0),
-    delivery_fails=0.1,
-    delivery_twice=0.2,
-    delivery_never=0.2,
-    ussd_fails=0.3,
+    send_s=(0.5, 45.0),
+    ussd_s=(1.0, 30.0),
+    network_error_chance=0.1,
+    sim_error_chance=0.02,
+    ussd_failure_chance=0.15,
+    ring_failure_chance=0.1,
+    names_message_chance=0.5,
+    delivery_chance=0.85,
+    delivery_s=(0.1, 1800.0),
+    delivery_failed_chance=0.05,
+    delivery_twice_chance=0.2,
+    delivery_pending_chance=0.2,
+    answer_lost_chance=0.03,
+    restart_chance=0.05,
+    restart_s=(5.0, 300.0),
+    repeat_chance=0.3,
+    says_twice_chance=0.2,
 )
-"""Everything that can go wrong does."""
-BEHAVIOURS = {"perfect": FLAWLESS, "real-life": REAL_LIFE, "rough": ROUGH}
+"""Everything that can happen, far too often."""
+
+BEHAVIOURS: Mapping[str, Behaviour] = {"perfect": FLAWLESS, "real-life": REAL_LIFE, "rough": ROUGH}
+"""By the word that `signal-gateway simulate --behaviour` takes."""

@@ -54,7 +54,7 @@ def every_answer_was_asked_for_once(transcript: Transcript) -> Findings:
         for place in connection.unasked:
             yield f"{_on(connection)} an answer at {place} that nobody asked for"
     for connection, question in transcript.questions():
-        if len(question.answers) > 1:
+        if len(question.answers) > question.times:
             yield f"{_on(connection)} {_named(question)} was answered {len(question.answers)} times"
 
 

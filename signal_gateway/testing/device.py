@@ -32,6 +32,8 @@ class SimulatedDevice(ABC):
         self._dial = dial
         self.client: Client | None = None
         """The open link, while there is one."""
+        self._link_scope: trio.CancelScope | None = None
+        self._away_s = 0.0
 
     async def live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial, and dial again. Started when the first link stands, or was refused for good."""
@@ -46,7 +48,8 @@ class SimulatedDevice(ABC):
         while True:
             asked_to_wait_s = 0.0
             try:
-                await self._live_once(started)
+                with trio.CancelScope() as self._link_scope:
+                    await self._live_once(started)
             except NoLink as refused:
                 self.numbers.failures[f"no link: {refused.status or 'unreachable'}"] += 1
                 if refused.status in REFUSED_FOR_GOOD and refused.retry_after_s is None:
@@ -60,7 +63,15 @@ class SimulatedDevice(ABC):
                     return
             except trio.TooSlowError:  # an upgrade that was answered, and then silence: as good as no link
                 self.numbers.failures["no answer in time"] += 1
-            await trio.sleep(asked_to_wait_s + self.random.uniform(*RECONNECT_S))
+            away_s, self._away_s = self._away_s, 0.0
+            await trio.sleep(asked_to_wait_s + away_s + self.random.uniform(*RECONNECT_S))
+
+    def hang_up(self, away_s: float = 0.0) -> None:
+        """End the link, if there is one, and stay away for so many seconds longer than usual."""
+        if self.client is not None and self._link_scope is not None:
+            self._away_s = away_s
+            self.client = None  # from now on nothing more is said on it
+            self._link_scope.cancel()
 
     @abstractmethod
     def where(self) -> tuple[str, Mapping[str, str]]:

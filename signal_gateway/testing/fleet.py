@@ -140,7 +140,8 @@ async def _show(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[st
 def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
     p50, p99 = (1000 * numbers.latency_s(share) for share in (0.5, 0.99))
     failed = numbers.failures.total()
-    return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures"
+    obeyed = f"  {numbers.commands.total()} commands  {numbers.effects.total()} done" if numbers.commands else ""
+    return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures{obeyed}"
 
 
 def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], rate: float | None) -> Table:
@@ -153,6 +154,9 @@ def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], 
     table.add_row(
         "answered in", "p50 {:.1f} ms, p95 {:.1f} ms, p99 {:.1f} ms".format(*(1000 * numbers.latency_s(x) for x in (0.5, 0.95, 0.99)))
     )
+    for name, counts in (("commands heard", numbers.commands), ("done", numbers.effects), ("results reported", numbers.results)):
+        if counts:
+            table.add_row(name, ", ".join(f"{kind} {count}" for kind, count in counts.most_common()))
     failures = numbers.failures.most_common(FAILURES_SHOWN)
     table.add_row("failures", ", ".join(f"{what}: {count}" for what, count in failures) or "none")
     for kind, counts in ends.items():

@@ -13,10 +13,14 @@ import trio
 
 from signal_gateway.bus.local import LocalBus
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.testing.handset import Effect
 
 GATEWAY, LOG, DATABASE, NETWORK, SIMULATION = "gateway", "log", "database", "network", "simulation"
 """Who tells, beside the devices, which tell under their own names."""
 OF_THE_GATEWAY = frozenset({GATEWAY, LOG, DATABASE})
+
+EFFECT = "effect"
+"""What a device did in the world because it was told to; it belongs to no link."""
 
 LINK: ContextVar[int] = ContextVar("LINK", default=0)
 """The number of the connection that the running task belongs to; 0 where it belongs to none."""
@@ -76,6 +80,14 @@ class History:
     def note_fault(self, link: int, what: str) -> None:
         """See faults.Tell."""
         self.note(NETWORK, what, link=link)
+
+    def note_effect(self, effect: Effect) -> None:
+        """A command did something in the world, whatever the gateway will be told of it."""
+        self.note(effect.device_id, EFFECT, effect, link=0)
+
+    def effects(self) -> list[Effect]:
+        """All that commands did, in order."""
+        return [entry.about for entry in self.entries if entry.what == EFFECT]
 
     def note_metrics(self, metrics: Metrics) -> None:
         """Every number that the gateway tells of itself, those of real time left out."""

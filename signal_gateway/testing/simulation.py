@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
@@ -24,33 +23,31 @@ from trio.testing import MockClock
 from protocol.frame import FrameType
 from signal_gateway.app import GC_THRESHOLD_OBJECTS
 from signal_gateway.config import Config
+from signal_gateway.domain.access import Scope
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.services.authentication import AuthSettings
+from signal_gateway.services.commands import Commands
+from signal_gateway.services.device_directory import KnownDevice
+from signal_gateway.services.sim_rules import SimRulesOf
+from signal_gateway.storage import commands as kept
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.storage.faults import OutcomeUnknown
 from signal_gateway.storage.inline import Image
 from signal_gateway.testing.agent import SimulatedAgent
+from signal_gateway.testing.behaviour import FLAWLESS
 from signal_gateway.testing.checker import check
 from signal_gateway.testing.client import Client, LinkClosed, NoLink
+from signal_gateway.testing.command_laws import CommandHistory, breaches
 from signal_gateway.testing.determinism import drawn_from
 from signal_gateway.testing.device import SimulatedDevice
-from signal_gateway.testing.faults import PERFECT, FaultPlan, Network
+from signal_gateway.testing.faults import PERFECT, Network
 from signal_gateway.testing.history import DATABASE, SIMULATION, History
 from signal_gateway.testing.numbers import FleetNumbers
+from signal_gateway.testing.operators import SimulatedOperator
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+from signal_gateway.testing.simulation_plan import OPERATED, SimulationPlan
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World, open_world
 
-STORM = FaultPlan(
-    delay_s=(0.005, 0.4),
-    split_chance=0.2,
-    stall_chance=0.004,
-    stall_s=(1.0, 40.0),
-    cut_chance=0.003,
-    reset_chance=0.003,
-    vanish_chance=0.003,
-    notice_s=(20.0, 240.0),
-)
-"""About three faults for each device and hour."""
 ENROLMENT_KEY = "demo-enrolment-key"
 TOKEN = "test-token"  # noqa: S105 - of a client that exists nowhere else
 DRAIN_S, CLOSE_S = 8.0, 1.0
@@ -64,37 +61,18 @@ SETTLE_S = 30.0
 """Seconds from the last thing that a device does of its own accord to the look at what is so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationPlan:
-    """What happens in one run."""
-
-    phones: int = 10
-    agents: int = 10
-    """Half of them CONNECT, half REGISTER."""
-    doubles: int = 2
-    """Phones and agents of which there are two, who take each other's place."""
-    storm_s: float = 3300.0
-    """Seconds with faults, over all lives of the gateway."""
-    calm_s: float = 300.0
-    """Seconds without, at the end."""
-    faults: FaultPlan = STORM
-    lives: int = 3
-    """Of the gateway: one in two of the changes is a crash, the others are restarts in good order."""
-    report_every_s: float = 300.0
-    """Mean time between two reports of a device."""
-    unregister_every_s: float = 1200.0
-    """Mean time between two UNREGISTERs of an agent that registers."""
-    commit_fails_chance: float = 0.01
-    """That the database is down when a transaction commits."""
-    commit_doubt_chance: float = 0.005
-    """That its answer to a commit is lost."""
-
-
 def simulate(plan: SimulationPlan, seed: int) -> History:
     """One run, on a clock of its own."""
+    return simulated(plan, seed).history
 
-    async def run() -> History:
-        return await Simulation(plan, seed).run()
+
+def simulated(plan: SimulationPlan, seed: int) -> "Simulation":
+    """The same, with all that came of it."""
+
+    async def run() -> Simulation:
+        simulation = Simulation(plan, seed)
+        await simulation.run()
+        return simulation
 
     thresholds = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD_OBJECTS, *thresholds[1:])  # as in the real server: a sixth of the run is looking for garbage else
@@ -115,6 +93,7 @@ class Simulation:
         self._reported: Counter[str] = Counter()
         self._world: World | None = None
         self._database = InlineDatabase()
+        self._is_calm = False
         self._is_over = False
         """Whether devices begin nothing new any more."""
         self.history = History(quiet=True)
@@ -125,9 +104,15 @@ class Simulation:
             auth=AuthSettings(
                 api_keys=tuple(f"{agent}:{TOKEN}" for agent in agents if agent not in self._registering),
                 enrolment_keys=(f"demo:{ENROLMENT_KEY}",),
-            )
+            ),
+            commands=plan.commands,
+            phones=plan.phone_settings,
         )
         self.devices = self._muster(agents)
+        names = sorted({phone.device_id for phone in self.devices if isinstance(phone, SimulatedPhone)})
+        self.operator = SimulatedOperator("operator", names, self._served, Random(f"operator of {seed}"), self._wall_ms)
+        self.commands = CommandHistory((), {}, {})
+        """What became of commands; known at the end."""
 
     async def run(self) -> History:
         """All lives of the gateway, and the calm at the end."""
@@ -176,7 +161,7 @@ class Simulation:
             self._disturb_commits()
             self._world = world
             await trio.sleep(seconds)
-            self.network.plan = PERFECT
+            self._calm_down()
             self._database.before_commit = self._database.after_commit = _nothing
             await trio.sleep(self._plan.calm_s)
             self._is_over = True
@@ -187,6 +172,17 @@ class Simulation:
             await trio.sleep(SETTLE_S)
             self._tell_truth(world)
             self.history.note(SIMULATION, "connections left", len(world.links.child_tasks))
+
+    def _calm_down(self) -> None:
+        self.network.plan = PERFECT
+        self._is_calm = True
+        for device in self.devices:
+            if isinstance(device, SimulatedPhone):
+                device.handset.behaviour = FLAWLESS
+
+    def _served(self) -> Commands | None:
+        """The service of the gateway that runs. One whose disk is dying answers nobody."""
+        return None if self._world is None or self._world.has_crashed else self._world.gateway.commands
 
     def _disturb_commits(self) -> None:
         """Hooks of this life's database; the number of a commit says nothing, chance does."""
@@ -215,7 +211,27 @@ class Simulation:
         self.history.note(SIMULATION, "tasks left", tasks_left)
         for table in ("reports", "registrations", "connection_logs", "device_status"):
             self.history.note(SIMULATION, f"rows of {table}", tuple(self._database.rows(table)))
+        self.commands = self._commands_at_the_end()
         self._database.close()
+
+    def _commands_at_the_end(self) -> CommandHistory:
+        with self._database.engine.connect() as connection:
+            commands = {
+                each.message_id: each for each in kept.search(connection, Scope(), None, (), None, None, len(self.operator.asked) + 1)
+            }
+            steps = {message_id: kept.steps_of(connection, message_id) for message_id in commands}
+        phones = [device for device in self.devices if isinstance(device, SimulatedPhone)]
+        rules = SimRulesOf(self._config.commands)
+        any_phone = KnownDevice("", "phone", None, self._config.phones)
+        return CommandHistory(
+            self.operator.accepted,
+            commands,
+            steps,
+            self.history.effects(),
+            self.operator.asked,
+            partial(rules.of, any_phone),
+            [message_id for phone in phones for message_id in phone.known_as_done()],
+        )
 
     # the fleet's side
 
@@ -227,7 +243,10 @@ class Simulation:
     def _phone(self, number: int) -> SimulatedPhone:
         profile = invent_phone(number, Random(f"phone {number} of {self._seed}"))
         dial = partial(self._dial, profile.device_id)
-        return SimulatedPhone(profile, ENROLMENT_KEY, dial, self._numbers, Random(self._random.random()), wall_ms=self._wall_ms)
+        random, tell = Random(self._random.random()), self.history.note_effect
+        return SimulatedPhone(
+            profile, ENROLMENT_KEY, dial, self._numbers, random, wall_ms=self._wall_ms, behaviour=self._plan.behaviour, tell=tell
+        )
 
     def _agent(self, name: str) -> SimulatedAgent:
         registers = name in self._registering
@@ -251,7 +270,17 @@ class Simulation:
                 fleet.start_soon(self._report_on, device)
                 if device.device_id in self._registering and isinstance(device, SimulatedAgent):
                     fleet.start_soon(self._unregister_now_and_then, device)
+            if self._plan.command_every_s is not None:
+                fleet.start_soon(self._operate, self._plan.command_every_s)
             task_status.started(fleet)
+
+    async def _operate(self, every_s: float) -> None:
+        with trio.CancelScope() as working:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.operator.work, every_s, self._plan.ttl_s)
+                while not self._is_calm:  # noqa: ASYNC110 - looked at now and then is enough
+                    await trio.sleep(1)
+                working.cancel()
 
     async def _own(self, device: SimulatedDevice) -> None:
         """Somebody who starts a device again that was told to stay away."""
@@ -311,16 +340,18 @@ def main() -> None:
     """Run seeds one after the other, and say of each what was wrong."""
     parser = argparse.ArgumentParser(description="Simulated hours of a fleet and its gateway.")
     parser.add_argument("--seeds", default="0:10", help="from:to, the last one left out; or one seed")
+    parser.add_argument("--operated", action="store_true", help="rough phones that an operator commands, instead of a fleet that reports")
     parser.add_argument("--digest", action="store_true", help="print the digest of each history and nothing else")
     asked = parser.parse_args()
     first, _, end = asked.seeds.partition(":")
     wrong = 0
     for seed in range(int(first), int(end or int(first) + 1)):
-        history = simulate(SimulationPlan(), seed)
+        simulation = simulated(OPERATED if asked.operated else SimulationPlan(), seed)
+        history = simulation.history
         if asked.digest:
             print(history.digest())
             continue
-        faults = check(history)
+        faults = check(history) + breaches(simulation.commands)
         wrong += bool(faults)
         print(f"seed {seed}: {len(history.entries)} entries, {len(faults)} findings", flush=True)
         for fault in faults:

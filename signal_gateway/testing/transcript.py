@@ -13,7 +13,8 @@ from typing import Any
 from protocol.frame import FrameType, decode_frame
 from protocol.payload import read_payload
 from signal_gateway.domain.events import DeviceLinked
-from signal_gateway.testing.history import DATABASE, GATEWAY, LOG, NETWORK, SIMULATION, Entry, History
+from signal_gateway.testing.handset import Effect
+from signal_gateway.testing.history import DATABASE, EFFECT, GATEWAY, LOG, NETWORK, SIMULATION, Entry, History
 
 MARK = re.compile(r"r:[\w.-]+/\d+;")
 """The text by which a simulated report is known again, wherever it turns up."""
@@ -36,6 +37,8 @@ class Question:
     client_id: str
     answers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """Place and status of each answer; there should be one."""
+    times: int = 1
+    """How often it was asked on this connection, under the same key: so often it may be answered."""
 
     @property
     def acknowledged(self) -> int | None:
@@ -93,6 +96,8 @@ class Transcript:
         """Mark of a report: the places where it was committed, once for each row."""
         self.times_sent: Counter[str] = Counter()
         """Mark of a report: how often a device sent it."""
+        self.effects: list[tuple[int, Effect]] = []
+        """Place, and what a command did there."""
         self.messages_sent = self.messages_heard = 0
         self.at_the_end: dict[str, list[Any]] = defaultdict(list)
         """What the simulation saw: `truth`, `connections left`, `tasks left`, `rows of <table>`."""
@@ -122,6 +127,8 @@ class Transcript:
             self._read_network(place, entry)
         elif entry.who == SIMULATION:
             self.at_the_end[entry.what].append(entry.about)
+        elif entry.what == EFFECT:
+            self.effects.append((place, entry.about))
         else:
             self._read_device(place, entry)
 
@@ -182,7 +189,9 @@ class Transcript:
             frame = decode_frame(message)
             key = None if frame.type in _HAVE_NO_ANSWER else frame.uuid
             name = FrameType(frame.type).name.lower()
-        if key is not None:
+        if key is not None and (again := connection.questions.get(key)) is not None:
+            again.times += 1
+        elif key is not None:
             connection.questions[key] = Question(place, entry.at, name, mark, entry.who)
 
     def _read_heard(self, connection: Connection, place: int, message: bytes | str) -> None:

@@ -1,42 +1,65 @@
-"""A small network's USSD service: a balance, a menu with a menu in it, and nothing else."""
+"""What a simulated carrier answers to USSD codes: a balance, and a menu with menus below it (T-24, T-41, C-26)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-MAIN = "Menü\n1. Bakiye\n2. Paketler\n0. Geri"
-PACKAGES = "Seçiniz\n1. 1 GB\n2. 5 GB\n0. Geri"
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """One answer. With `choices` it waits for one of them; without, it is the last word."""
+
+    text: str
+    """`{balance}` stands for what the SIM holds."""
+    choices: Mapping[str, "Menu"] = field(default_factory=dict[str, "Menu"])
+
+    @property
+    def is_menu(self) -> bool:
+        """Whether it waits for a choice."""
+        return bool(self.choices)
+
+    def answer(self, balance: Decimal) -> str:
+        """As the network says it, with a decimal comma as in Turkey."""
+        return self.text.replace("{balance}", f"{balance:.2f}".replace(".", ","))
 
 
-class UssdService:
-    """The sessions of one SIM."""
+BALANCE = Menu("Bakiyeniz {balance} TL")
+PACKAGES = Menu(
+    "1. 1 GB internet\n2. 500 dakika\n0. Geri",
+    {"1": Menu("1 GB paketiniz etkin."), "2": Menu("500 dakika paketiniz etkin."), "0": Menu("İşlem sona erdi.")},
+)
+MAIN = Menu("Lütfen seçiniz:\n1. Bakiye\n2. Paketler\n3. Vazgeç", {"1": BALANCE, "2": PACKAGES, "3": Menu("İşlem sona erdi.")})
+CODES: Mapping[str, Menu] = {"*123#": BALANCE, "*100#": MAIN}
+"""What each code leads to; all others are invalid."""
 
-    def __init__(self) -> None:
-        self._places: dict[str, str] = {}
+CANCEL_CODES = ("0", "00", "000", "99", "999", "*0#", "*00#", "*000#", "*99#", "*999#")
+"""What a phone enters one after the other to end a menu (T-42)."""
+AUTO_CANCEL_S = 2.0
+"""A menu is ended after so long, unless it is to stay open (T-42)."""
+SESSION_S = 120.0
+"""The network ends a session that hears nothing for so long."""
+INVALID_CODE, TIMED_OUT, INVALID_STRING = 2, 5, 8
 
-    def dial(self, code: str, session_id: str, balance: Decimal) -> str | None:
-        """The answer to a code; None when there is no such service."""
-        if code == "*123#":
-            return f"Bakiyeniz {balance:.2f} TL".replace(".", ",")
-        if code == "*100#":
-            self._places[session_id] = "main"
-            return MAIN
+
+@dataclass(slots=True)
+class Session:
+    """A dialogue that is open on one SIM."""
+
+    session_id: str
+    menu: Menu
+    heard_at: float
+    """Seconds of Trio's clock: when it last heard something."""
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether the network still listens."""
+        return self.menu.is_menu and now_s - self.heard_at < SESSION_S
+
+    def choose(self, reply: str, now_s: float) -> int | None:
+        """Go on to what was chosen. Returns the failure code, or None when there is an answer."""
+        if not self.is_open(now_s):
+            return TIMED_OUT
+        chosen = self.menu.choices.get(reply.strip())
+        if chosen is None:
+            return INVALID_STRING
+        self.menu, self.heard_at = chosen, now_s
         return None
-
-    def reply(self, session_id: str, text: str, balance: Decimal) -> str | None:
-        """The answer to what is entered into a menu; None when no session of this id is open."""
-        place = self._places.pop(session_id, None)
-        if place == "main" and text == "1":
-            return f"Bakiyeniz {balance:.2f} TL".replace(".", ",")
-        if place == "main" and text == "2":
-            self._places[session_id] = "packages"
-            return PACKAGES
-        if place == "packages" and text in ("1", "2"):
-            return "Paket tamam"
-        return None if place is None else "Tekrar seçiniz"
-
-    def is_open(self, session_id: str) -> bool:
-        """Whether the session waits for a choice."""
-        return session_id in self._places
-
-    def end(self, session_id: str) -> None:
-        """The phone has closed it."""
-        self._places.pop(session_id, None)

@@ -123,11 +123,12 @@ class World:
                 yield client
 
     def phone(self, number: int = 1, api_key: str = "demo-enrolment-key", behaviour: Behaviour = FLAWLESS) -> SimulatedPhone:
-        """A phone of this world; it dials when it is told to `live`."""
+        """A phone of this world; it dials when it is told to `live`. What commands do is noted in the history."""
         random = Random(self.random.random())
         profile = invent_phone(number, random)
         dial = partial(self.dial_quickly, profile.device_id)
-        return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms, behaviour=behaviour)
+        tell = self.history.note_effect
+        return SimulatedPhone(profile, api_key, dial, self.numbers, random, wall_ms=self.wall_ms, behaviour=behaviour, tell=tell)
 
     def agent(self, client_id: str = "test_client_1", token: str = "test_token_1", registers: bool = False) -> SimulatedAgent:  # noqa: S107 - demo
         """An agent of this world."""

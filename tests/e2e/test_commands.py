@@ -32,7 +32,7 @@ sim2_guard_interval = 0
 """
 PHONES = 4
 HUNDRED = 100
-BEHAVIOUR = Behaviour(send_s=(0.02, 0.2), network_error=0.1)
+BEHAVIOUR = Behaviour(send_s=(0.02, 0.2), network_error_chance=0.1)
 FINAL = {"sent", "failed", "dead", "unknown"}
 
 
@@ -89,7 +89,7 @@ async def test_a_server_killed_while_a_hundred_are_under_way_ends_each_in_one_st
             ]
             accepted = {each["message_id"] for each in await caller.call("POST", "/api/commands", items)}
             assert len(accepted) == HUNDRED
-            while sum(len(phone.modem.effects) for phone in phones) < 20:  # noqa: ASYNC110 - what phones do has no event
+            while sum(len(phone.sent) for phone in phones) < 20:  # noqa: ASYNC110 - what phones do has no event
                 await trio.sleep(0.01)
             first.signal(signal.SIGKILL)
             await trio.to_thread.run_sync(first.wait)
@@ -101,7 +101,7 @@ async def test_a_server_killed_while_a_hundred_are_under_way_ends_each_in_one_st
                     await trio.sleep(0.5)
                     listed = await caller.call("GET", "/api/commands?limit=500")
                     states = {each["message_id"]: each["state"] for each in listed["items"]}
-            done = Counter(effect.message_id for phone in phones for effect in phone.modem.effects)
+            done = Counter(effect.message_id for phone in phones for effect in phone.sent)
             assert states.keys() == accepted
             assert max(done.values()) == 1, done.most_common(3)
             assert {message_id for message_id, state in states.items() if state == "sent"} <= done.keys()

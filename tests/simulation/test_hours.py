@@ -16,7 +16,8 @@ import pytest
 from signal_gateway.testing.checker import check
 from signal_gateway.testing.faults import PERFECT
 from signal_gateway.testing.history import NETWORK, History
-from signal_gateway.testing.simulation import STORM, SimulationPlan, simulate
+from signal_gateway.testing.simulation import simulate
+from signal_gateway.testing.simulation_plan import STORM, SimulationPlan
 from signal_gateway.testing.transcript import Transcript
 
 pytestmark = pytest.mark.slow

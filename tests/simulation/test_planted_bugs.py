@@ -13,7 +13,8 @@ from signal_gateway.services.reports import Reports
 from signal_gateway.storage import devices, records
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.testing.checker import check
-from signal_gateway.testing.simulation import SimulationPlan, simulate
+from signal_gateway.testing.simulation import simulate
+from signal_gateway.testing.simulation_plan import SimulationPlan
 from signal_gateway.websocket import agents, listener
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.link import Link
