@@ -199,6 +199,6 @@ async def test_sims_are_switched_and_seen(database: Database):
 @pytest.mark.parametrize("kind", retention.KINDS)
 async def test_each_kind_of_old_row_can_be_deleted(database: Database, kind: str):
     await keep(database, made(1, state=S.SENT, final_at=AT, deadline_at=None), made(2))
-    rows = await database.write(lambda connection: retention.delete_some(connection, kind, AT + 1, 10))
-    assert rows == (1 if kind == "commands" else 0)
-    assert await database.write(lambda connection: retention.delete_recipients(connection, "2026-01")) == 0
+    assert await database.write(lambda connection: retention.delete_some(kind, AT + 1, connection, 10)) == 0
+    assert await database.write(lambda connection: retention.delete_recipients("2026-01", connection, 10)) == 0
+    assert await database.write(lambda connection: retention.delete_commands(AT + 1, 0, 10, connection)) == retention.Walk(1, None)
