@@ -154,10 +154,10 @@ def after_success(usage: SimUsage) -> SimUsage:
 
 
 def remaining(rules: SimRules, usage: SimUsage, now_ms: int) -> int:
-    """How many units it may still send, by the nearest of its limits."""
-    if not rules.limits_enabled:
-        return UNLIMITED
+    """How many units it may still send, by the nearest of its limits; without limits the less it has sent this month, the more."""
     rolled = _rolled(usage, rules.windows(now_ms))
+    if not rules.limits_enabled:
+        return UNLIMITED - rolled.month_used
     return max(0, min(rules.daily_max - rolled.day_used, rules.monthly_max - rolled.month_used))
 
 
