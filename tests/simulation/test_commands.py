@@ -23,7 +23,7 @@ from signal_gateway.testing.simulation_plan import OPERATED
 from tests.domain.commands_made import AT, command
 
 S = CommandState
-SEEDS = int(os.environ.get("SIMULATED_SEEDS", "2"))
+SEEDS = int(os.environ.get("SIMULATED_SEEDS", "1"))
 
 
 @cache
