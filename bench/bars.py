@@ -8,7 +8,7 @@ Figures = Mapping[str, float]
 Runs = Mapping[str, Sequence[Figures]]
 """By the name of the case, what each round measured, in the order of the rounds. A case that could not be measured is absent."""
 
-UNITS = {"cpu_us": "µs CPU", "p99_ms": "ms p99", "link_kib": "KiB", "worst_ms": "ms worst"}
+UNITS = {"cpu_us": "µs CPU", "p99_ms": "ms p99", "link_kib": "KiB", "worst_ms": "ms worst", "each_us": "µs each"}
 WORSE_SHARE = 0.10
 """A ratio that grew by more than this share of what it was is told."""
 
@@ -32,7 +32,7 @@ class Bar:
         sign, unit = "<" if self.is_strict else "≤", UNITS[self.figure]
         if self.times is not None:
             return f"{sign} {self.times:g} x" + ("" if self.figure == "cpu_us" else f" {unit}")
-        return f"{sign} + {self.plus:g} {unit}" if self.plus is not None else f"{sign} {self.limit:g} {unit}"
+        return f"{sign} + {self.plus:g} {unit}" if self.plus is not None else f"{sign} {self.limit:.4g} {unit}"
 
     @property
     def most(self) -> float:

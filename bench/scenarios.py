@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import codecs, saturated, storage
+from bench import codecs, commands, saturated, storage
 from bench.bars import Bar
 from bench.load import (
     Figures,
@@ -40,6 +40,8 @@ BESIDE_SECONDS_MAX = 60.0
 REPORTING_PHONES = 10
 SILENT = 9
 """Heartbeats that ask for nothing, before one that does."""
+EACH_COMMAND_US = 1e6 / 12_000
+"""12,000 commands a second, as the time that each takes."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,13 @@ def _saturated() -> Scenario:
     return Scenario("saturated", title, cases, [Bar(saturated.SLICES, "worst_ms", limit=50)], rounds_max=1)
 
 
+def _send_sms() -> Scenario:
+    cases = _inside({f"SQLite, {durability}": partial(commands.send_sms, durability) for durability in storage.DURABILITIES})
+    power = f"SQLite, {storage.DURABILITIES[0]}"
+    bars = [Bar(power, "each_us", limit=EACH_COMMAND_US), Bar(power, "p99_ms", limit=20)]
+    return Scenario("send-sms", f"SMS accepted by the service, each on disk, {commands.CALLERS} callers", cases, bars)
+
+
 def _inside(cases: Mapping[str, Callable[[float], Figures]]) -> list[Case]:
     """Measured in this process, without a wire."""
 
@@ -213,6 +222,7 @@ SCENARIOS: Sequence[Scenario] = (
     _crowd(),
     _slow(),
     _saturated(),
+    _send_sms(),
     Scenario("storage", "what storage bears", _inside(storage.CASES), rounds_max=1),
     Scenario("codecs", "reading and writing one message", _inside(codecs.CASES), rounds_max=1),
 )

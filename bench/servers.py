@@ -29,6 +29,8 @@ max_connections = 30000
 {server}
 [metrics]
 port = 0
+[http]
+port = 0
 [auth]
 api_keys = {api_keys}
 enrolment_keys = ["bench:{enrolment_key}"]

@@ -16,6 +16,8 @@ port = 0
 max_connections = 20000
 [metrics]
 port = 0
+[http]
+port = 0
 [auth]
 enrolment_keys = ["bench:bench-enrolment-key"]
 [logging]

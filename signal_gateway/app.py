@@ -12,10 +12,14 @@ from uuid import UUID
 
 import trio
 
+from signal_gateway.api.application import make_application
+from signal_gateway.api.desk import Desk
+from signal_gateway.api.server import ApiServer
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
-from signal_gateway.config_safety import is_loopback
+from signal_gateway.config_safety import is_loopback, token_secret
 from signal_gateway.domain.ids import uuid_v4
+from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.health import Health
 from signal_gateway.observe.logs import logger, logging_running, set_level
@@ -29,10 +33,13 @@ from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.commands import Commands
 from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.devices import Devices
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.limits import Limits, LimitsSettings
+from signal_gateway.services.operators import Operators
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
+from signal_gateway.services.report_feed import ReportFeed
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.retention import Retention
 from signal_gateway.services.secret_file import read_or_make_secret
@@ -92,6 +99,8 @@ class Ports:
 
     websocket: int
     metrics: int | None
+    http: int | None
+    """Of the operator's API."""
 
 
 class Gateway:
@@ -105,6 +114,7 @@ class Gateway:
         bus: Bus,
         metrics: Metrics,
         pepper: bytes,
+        token_secret: str,
         wall_ms: Callable[[], int] = wall_ms,
         new_uuid: Callable[[], UUID] = new_uuid,
     ) -> None:
@@ -121,13 +131,13 @@ class Gateway:
         self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
+        self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
+        self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
+        self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
         self.speaker = CommandSpeaker(self.hub, bus, metrics)
 
-        def has_room() -> bool:
-            return not writer.above_high_water
-
-        turn = Turn(has_room, metrics)
+        turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
             server=config.server,
@@ -148,7 +158,7 @@ class Gateway:
             reports=self.reports,
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
-            has_room=has_room,
+            has_room=writer.has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )
@@ -159,7 +169,7 @@ class Gateway:
     @property
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
-        first = self.presence.run, self.credentials.run, self.limits.run
+        first = self.presence.run, self.credentials.run, self.operators.run, self.limits.run
         return *first, self.commands.run, self.dispatcher.run, self.alarms.run, self.retention.run
 
     @property
@@ -181,7 +191,7 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
     is_accepting = False
     health.add("listener", lambda: None if is_accepting else "not accepting connections")
     tell_process(metrics)
-    pepper = read_or_make_secret(config.data_dir / "secrets" / "pepper")
+    pepper, secret = read_or_make_secret(config.data_dir / "secrets" / "pepper"), token_secret(config)
     with logging_running(config.logging, config.data_dir, metrics, config.secrets()), collector_watched(metrics), _failure_logged():
         async with trio.open_nursery() as root:
             await root.start(stop.watch_signals, root.cancel_scope)
@@ -191,23 +201,58 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
             await root.start(LoopHealth(metrics).run)
             await root.start(QuietCollector(metrics.messages).run)
             async with storage_running(config, metrics, health) as (database, writer):
-                gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper)
+                gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper, secret)
                 async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
                     listeners = await open_listeners(config.server, tls)
+                    api = operator_door(config, gateway, metrics, health, port_of(listeners), tls)
+                    http_port = await links.start(api.run) if config.http.enabled else None
                     async with stage(partial(gateway.listener.serve, listeners, links)):
                         _settle_collector()
                         is_accepting = stop.is_serving = True
-                        ports = Ports(port_of(listeners), metrics_port)
+                        ports = Ports(port_of(listeners), metrics_port, http_port)
                         tell_started(ports)
-                        log.info("serving", port=ports.websocket, metrics_port=ports.metrics)
+                        log.info("serving", port=ports.websocket, metrics_port=ports.metrics, http_port=ports.http)
                         await stop.asked.wait()
                         health.draining = True
                         is_accepting = False
-                    await gateway.hub.drain(config.server.drain_s, config.link.close_s)
+                    await _say_goodbye(config, gateway, api)
                     links.cancel_scope.cancel()
             log.info("stopped")
             root.cancel_scope.cancel()
     return not stop.at_once and not writer.rows_lost
+
+
+def operator_door(
+    config: Config, gateway: Gateway, metrics: Metrics, health: Health, websocket_port: int, tls: ssl.SSLContext | None
+) -> ApiServer:
+    """The operator's HTTP door in front of a gateway's services."""
+    desk = Desk(
+        settings=config.http,
+        operators=gateway.operators,
+        devices=gateway.devices,
+        commands=gateway.commands,
+        alarms=gateway.alarms,
+        feed=gateway.feed,
+        credentials=gateway.credentials,
+        health=health,
+        metrics=metrics,
+        phone_settings=config.phones,
+        proxies=TrustedProxies(config.server.trusted_proxies),
+        public_url=config.server.public_url,
+        websocket_port=lambda: websocket_port,
+        speaks_tls=tls is not None,
+        token_expiry_s=config.auth.token_expiry,
+        wall_ms=gateway.door.wall_ms,
+    )
+    return ApiServer(make_application(desk), config.http, metrics, tls)
+
+
+async def _say_goodbye(config: Config, gateway: Gateway, api: ApiServer) -> None:
+    """Both doors let go of those who are here, each at its own pace."""
+    gateway.feed.close()
+    async with trio.open_nursery() as doors:
+        doors.start_soon(gateway.hub.drain, config.server.drain_s, config.link.close_s)
+        doors.start_soon(api.drain)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from signal_gateway.cli_errors import CommandFailed
-from signal_gateway.cli_options import ConfigOption, read_config
+from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, RoleName, read_config, scope_asked
 
 if TYPE_CHECKING:
     from signal_gateway.config import Config
@@ -27,33 +27,50 @@ class Kind(StrEnum):
     ENROLMENT = "enrolment"
     CLIENT = "client"
     DEVICE = "device"
+    OPERATOR = "operator"
 
 
 @keys.command()
 def create(
     kind: Annotated[
-        Kind, typer.Option(help="enrolment brings devices in; client is one agent's token; device is one phone's own key.")
+        Kind,
+        typer.Option(help="enrolment brings devices in; client is an agent's token; device a phone's own key; operator is for programs."),
     ] = Kind.ENROLMENT,
     label: Annotated[str, typer.Option(help="What people call it.")] = "",
     client_id: Annotated[str | None, typer.Option("--client-id", help="The one id that a client or device key is for.")] = None,
     group: Annotated[str | None, typer.Option(help="The group that devices of an enrolment key join.")] = None,
     max_devices: Annotated[int | None, typer.Option(min=1, help="How many devices an enrolment key brings in.")] = None,
     expires_days: Annotated[float | None, typer.Option(min=0.0, help="After so many days it brings nobody new in.")] = None,
+    role: Annotated[RoleName | None, typer.Option(help="Of an operator key: what it may do.")] = None,
+    devices: DevicesOption = None,
+    groups: GroupsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make a key. Its secret is shown once, alone on the last line."""
+    from signal_gateway.domain.access import Role
     from signal_gateway.domain.credential import CredentialKind
 
     wanted = CredentialKind(kind.value)
-    if (kind is Kind.ENROLMENT) == (client_id is not None):
-        raise CommandFailed("--client-id names the one id of a client or device key; an enrolment key has none")
+    if (kind in (Kind.CLIENT, Kind.DEVICE)) != (client_id is not None):
+        raise CommandFailed("--client-id names the one id of a client or device key; the others have none")
+    if (kind is Kind.OPERATOR) != (role is not None) or (kind is not Kind.OPERATOR and (devices or groups)):
+        raise CommandFailed("--role, --devices and --groups are for operator keys, which need a role")
     if kind is not Kind.ENROLMENT and (group is not None or max_devices is not None):
         raise CommandFailed("--group and --max-devices are for enrolment keys")
     expires_at = None if expires_days is None else wall_ms() + round(expires_days * MS_PER_DAY)
 
     async def work(credentials: "Credentials") -> tuple[str, str]:
         try:
-            return await credentials.create(wanted, label, client_id, group, max_devices, expires_at)
+            return await credentials.create(
+                wanted,
+                label,
+                client_id,
+                group,
+                max_devices,
+                expires_at,
+                role=None if role is None else Role(role.value),
+                scope=scope_asked(devices, groups),
+            )
         except ValueError as error:
             raise CommandFailed(str(error)) from None
 

@@ -1,5 +1,6 @@
 """Options that every command takes."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from signal_gateway.config import Config
+    from signal_gateway.domain.access import Scope
 
 DEFAULT_FILE = Path("config.toml")
 
@@ -14,6 +16,31 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="TOML file; without it config.toml here, if there is one, else the defaults."),
 ]
+
+
+class RoleName(StrEnum):
+    """What an operator may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+DevicesOption = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Only these devices; with neither this nor groups, the whole fleet.")
+]
+GroupsOption = Annotated[str | None, typer.Option(metavar="A,B", help="Only the devices of these groups.")]
+
+
+def scope_asked(devices: str | None, groups: str | None) -> "Scope":
+    """The part of the fleet that both options name."""
+    from signal_gateway.domain.access import Scope
+
+    return Scope(_names(devices), _names(groups))
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    return None if text is None else frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
 def read_config(path: Path | None) -> "Config":

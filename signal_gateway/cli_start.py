@@ -32,7 +32,7 @@ def allow_open_files() -> None:
 
 async def _serve(config: Config) -> bool:
     def tell(ports: Ports) -> None:
-        print(start_text(config, ports.websocket, ports.metrics), flush=True)
+        print(start_text(config, ports), flush=True)
 
     return await serve(config, tell)
 
@@ -56,21 +56,26 @@ async def database_open(config: Config) -> AsyncGenerator[Database, None]:
         yield database
 
 
-def start_text(config: Config, websocket_port: int, metrics_port: int | None) -> str:
+def start_text(config: Config, ports: Ports) -> str:
     """Where to connect, with what, and what to try first. Names demo credentials, and no other secret, and those on loopback only."""
     program = sys.argv[0] if "/" in sys.argv[0] and Path(sys.argv[0]).name == "signal-gateway" else "signal-gateway"
     host = _reachable(config.server.host)
-    url = f"{'wss' if config.server.tls_enabled else 'ws'}://{host}:{websocket_port}/ws"
+    url = f"{'wss' if config.server.tls_enabled else 'ws'}://{host}:{ports.websocket}/ws"
     lines = [f"Signal gateway {version('signal-gateway')} listens.", "", f"  phones and agents   {url}"]
-    if metrics_port is not None:
-        watch = f"http://{_reachable(config.metrics.host)}:{metrics_port}"
+    api = f"{'https' if config.server.tls_enabled else 'http'}://{_reachable(config.http.host)}:{ports.http}"
+    if ports.http is not None:
+        lines.append(f"  operator's API      {api}/api  {api}/docs")
+    watch = f"http://{_reachable(config.metrics.host)}:{ports.metrics}"
+    if ports.metrics is not None:
         lines.append(f"  metrics and health  {watch}/metrics  {watch}/health")
     lines += [f"  data                {config.data_dir.resolve()}", ""]
     lines += _demo_lines(config)
     lines.append("Try:")
-    if metrics_port is not None:
-        lines += [f"  curl {watch}/health", f"  curl {watch}/metrics"]  # pyright: ignore[reportPossiblyUnboundVariable]
+    if ports.metrics is not None:
+        lines += [f"  curl {watch}/health", f"  curl {watch}/metrics"]
     lines.append(f"  {program} simulate --url {url} --phones 50 --agents 10")
+    if ports.http is not None:
+        lines.append(f"  {program} token issue --subject me --role admin")
     return "\n".join(lines)
 
 

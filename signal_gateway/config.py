@@ -7,12 +7,13 @@ same classes (`config_text.py`), so they cannot say anything else than the code.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec.structs import FieldInfo
 
+from signal_gateway.api.http_settings import HttpSettings
 from signal_gateway.config_sources import ConfigError, Known, Settings, read_environment, read_file
 from signal_gateway.config_values import read_value
 from signal_gateway.domain.phone_settings import PhoneSettings
@@ -23,6 +24,7 @@ from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.presence import PresenceSettings
+from signal_gateway.services.report_feed import FeedSettings
 from signal_gateway.services.reports import ReportsSettings
 from signal_gateway.services.retention import RetentionSettings
 from signal_gateway.storage.settings import StorageSettings
@@ -40,15 +42,6 @@ SECRETS: Mapping[str, str] = {
     "storage.url": "may hold a password",
 }
 """Settings whose values are never shown, and why."""
-
-
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The operator's API and console. This release does not open it yet."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; not opened by this release."""
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8081
-    """Port to listen on; not opened by this release."""
 
 
 class CloudflareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alarms: AlarmsSettings = AlarmsSettings()
     reports: ReportsSettings = ReportsSettings()
     retention: RetentionSettings = RetentionSettings()
+    feed: FeedSettings = FeedSettings()
     phones: PhoneSettings = PhoneSettings()
     path: Path | None = None
     """The file that this was read from, to be read again on SIGHUP; not a setting."""

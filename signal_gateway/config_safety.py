@@ -30,9 +30,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "session.session_timeout": "a session lives as long as its link, whose silence [link] bounds",
     "session.cleanup_interval": "limits.forget_every_s and presence.sweep_s say how often memory is tidied",
     "session.max_sessions_per_client": "a client has one link, session.duplicate_policy says which",
-    "auth.token_expiry": "this release issues no tokens",
-    "http.host": "this release does not open the operator's API",
-    "http.port": "this release does not open the operator's API",
     "cloudflare.app_id": "this release relays no media",
     "cloudflare.app_secret": "this release relays no media",
     "cloudflare.base_url": "this release relays no media",
@@ -92,6 +89,13 @@ def _dangers(config: Config) -> Iterator[str]:
             f"plain ws:// on {server.host} shows every key to the network: set server.tls_enabled with server.tls_cert_path and "
             'server.tls_key_path, or server.trusted_proxies when a proxy speaks TLS, or server.host = "127.0.0.1"'
         )
+    if config.http.enabled and not is_loopback(config.http.host) and not server.trusted_proxies and not server.tls_enabled:
+        yield (
+            f"plain http:// on {config.http.host} shows every token to the network: set server.tls_enabled, or server.trusted_proxies when "
+            'a proxy speaks TLS, or http.host = "127.0.0.1"'
+        )
+    if "*" in config.http.allowed_origins and not is_loopback(config.http.host):
+        yield 'http.allowed_origins = ["*"] lets every page of the web use a visitor\'s token: name the origins'
     if not is_exposed(config):
         return
     where = f"server.host is {server.host}" if not is_loopback(server.host) else "server.trusted_proxies is set"

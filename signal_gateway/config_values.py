@@ -39,6 +39,8 @@ _RANGES = {
     "phones.battery_low_threshold": Range(0, 100),
     "phones.signal_low_threshold": Range(0, 4),
     "phones.sms_limit_reset_hour": Range(0, 23),
+    "phones.sim1_guard_interval": SWITCH,
+    "phones.sim2_guard_interval": SWITCH,
 }
 _POSITIVE_ENDINGS = ("_s", "_interval", "_timeout", "_expiry", "_size", "_bytes", "_max", "max_connections", "max_unauthenticated")
 

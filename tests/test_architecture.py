@@ -34,6 +34,10 @@ OWNERS = {
     "phonenumbers": ("signal_gateway/domain/phone_number.py",),
     "fastapi": ("signal_gateway/api/",),
     "hypercorn": ("signal_gateway/api/",),
+    "pydantic": ("signal_gateway/api/",),
+    "starlette": ("signal_gateway/api/",),
+    "joserfc": ("signal_gateway/services/",),
+    "segno": ("signal_gateway/api/", "signal_gateway/cli"),
     "typer": ("signal_gateway/cli",),
     "tomllib": ("signal_gateway/config_",),
 }

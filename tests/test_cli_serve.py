@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from signal_gateway.app import Ports
 from signal_gateway.cli import main
 from signal_gateway.cli_start import start_text
 from signal_gateway.config import load_config
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path, monkeypatch):
     """A folder with the shipped configuration, on ports that the system chooses."""
     text = (ROOT / "config.toml").read_text()
-    (tmp_path / "config.toml").write_text(text.replace("port = 8080", "port = 0").replace("port = 9090", "port = 0"))
+    (tmp_path / "config.toml").write_text(
+        text.replace("port = 8080", "port = 0").replace("port = 9090", "port = 0").replace("port = 8081", "port = 0")
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -175,7 +178,7 @@ def test_a_whole_key_given_as_an_id_is_not_repeated(folder, capsys):
 @pytest.mark.parametrize(
     ("environ", "names"),
     [
-        ({}, ["ws://127.0.0.1:8080/ws", "http://127.0.0.1:9090/health", *DEMO_SECRETS]),
+        ({}, ["ws://127.0.0.1:8080/ws", "http://127.0.0.1:9090/health", "http://127.0.0.1:8081/api", *DEMO_SECRETS]),
         ({"SIGNAL_GATEWAY_SERVER__HOST": "0.0.0.0"}, ["ws://127.0.0.1:8080/ws"]),
         ({"SIGNAL_GATEWAY_SERVER__HOST": "::1"}, ["ws://[::1]:8080/ws", *DEMO_SECRETS]),
         ({"SIGNAL_GATEWAY_SERVER__TLS_ENABLED": "true"}, ["wss://127.0.0.1:8080/ws", *DEMO_SECRETS]),
@@ -183,12 +186,12 @@ def test_a_whole_key_given_as_an_id_is_not_repeated(folder, capsys):
     ],
 )
 def test_the_start_text_names_demo_credentials_on_loopback_and_no_other_secret_ever(environ, names):
-    text = start_text(load_config(ROOT / "config.toml", environ), 8080, 9090)
+    text = start_text(load_config(ROOT / "config.toml", environ), Ports(8080, 9090, 8081))
     assert [name for name in (*names,) if name not in text] == []
     assert [secret for secret in (*DEMO_SECRETS, "x" * 20) if secret in text and secret not in names] == []
 
 
 def test_without_metrics_the_start_text_names_no_port_of_theirs():
-    text = start_text(load_config(ROOT / "config.toml", {}), 8080, None)
+    text = start_text(load_config(ROOT / "config.toml", {}), Ports(8080, None, None))
     assert "curl" not in text
     assert "simulate --url ws://127.0.0.1:8080/ws" in text

@@ -1,7 +1,9 @@
 """Who may do what over the operator's API: roles, each of which may all that the one before may, and the part of the fleet it is for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Role(StrEnum):
@@ -43,14 +45,33 @@ class Scope:
         return self.is_whole_fleet or (self.groups is not None and device_group in self.groups)
 
 
+WHOLE_FLEET = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """Whoever asks, proved by a token or a key."""
 
     subject: str
     role: Role
-    scope: Scope = Scope()
+    scope: Scope = WHOLE_FLEET
     credential_id: str = ""
     """The id of the key, or `jti:<id>` of the token: what a revocation names."""
     expires_at: int | None = None
     """Milliseconds since 1970, UTC."""
+
+
+def scope_values(scope: Scope) -> dict[str, list[str]] | None:
+    """A scope as it is kept and as a token has it; None for the whole fleet. What is not limited is not named."""
+    if scope.is_whole_fleet:
+        return None
+    named = {"devices": scope.devices, "groups": scope.groups}
+    return {name: sorted(values) for name, values in named.items() if values is not None}
+
+
+def scope_of(values: Mapping[str, Any] | None) -> Scope:
+    """The scope that these values are."""
+    if values is None:
+        return Scope()
+    devices, groups = values.get("devices"), values.get("groups")
+    return Scope(None if devices is None else frozenset(devices), None if groups is None else frozenset(groups))

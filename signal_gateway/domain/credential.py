@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from signal_gateway.domain.access import WHOLE_FLEET, Role, Scope
+
 KEY_ID_CHARS = 12
 SECRET_BYTES = 32
 _KEY_ID_BYTES = 8
@@ -21,6 +23,8 @@ class CredentialKind(StrEnum):
     """The token of one agent."""
     DEVICE = "device"
     """The own key of one phone, instead of the enrolment key of its group."""
+    OPERATOR = "operator"
+    """Opens the operator's API to a person or a program, in the role and scope that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,10 @@ class Credential:
     created_at: int = 0
     expires_at: int | None = None
     revoked_at: int | None = None
+    role: Role | None = None
+    """Of an operator key."""
+    scope: Scope = WHOLE_FLEET
+    """Of an operator key: the part of the fleet that it is for."""
 
     def is_expired(self, now_ms: int) -> bool:
         """Whether its time is over: at `expires_at` it is."""

@@ -2,16 +2,22 @@
 
 GatewayError
 ├─ BadCredentials     401  unknown id, wrong, revoked or expired key: always the same words and the same work
+│  └─ TokenExpired       the token was ours, and its time is over
+├─ Forbidden          403  the role, or the scope, does not go that far
 ├─ ClientNotFound     404
+├─ DeviceNotFound     404  or out of scope, which must look the same
+├─ KeyNotFound        404
 ├─ ClientIdTaken      409  the id is registered with another token
 ├─ DuplicateLink      409  the id holds a link, and `session.duplicate_policy` is "reject_new"
 ├─ InvalidCommand     400  a command that no phone may be told
-├─ DeviceNotFound     404  unknown, or beyond what the asker may see
 ├─ CommandNotFound    404
 ├─ AlarmNotFound      404
 ├─ IdTaken            409  the id names a command that says something else
 ├─ TooLate            409  the command is past what was asked
 ├─ KeyReused          422  the Idempotency-Key names a command that says something else
+├─ NoToken            409  a key cannot be exchanged for a token
+├─ KeyNotShown        410  a key is shown while it is fresh, and never again
+├─ BadRequest         400
 ├─ RateLimited        429
 ├─ Internal           500
 ├─ DatabaseDown       503
@@ -46,6 +52,25 @@ class BadCredentials(GatewayError):
         super().__init__(message)
 
 
+class TokenExpired(BadCredentials):
+    """A token that we signed, after its time: who holds it may know, and comes back with a new one."""
+
+    reason = "expired"
+
+    def __init__(self, message: str = "The token has expired") -> None:
+        super().__init__(message)
+
+
+class Forbidden(GatewayError):
+    """Known, and not allowed to do this: by role, or by scope where the thing asked for is no device."""
+
+    type, code, status, reason = "FORBIDDEN", 4031, 403, "forbidden"
+
+    def __init__(self, message: str, reason: str = "forbidden") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ClientNotFound(GatewayError):
     """No record of this client."""
 
@@ -53,6 +78,52 @@ class ClientNotFound(GatewayError):
 
     def __init__(self, message: str = "Client not found") -> None:
         super().__init__(message)
+
+
+class DeviceNotFound(GatewayError):
+    """No such device, or none that the asker may know of (H05)."""
+
+    type, code, status, reason = "DEVICE_NOT_FOUND", 4040, 404, "device_not_found"
+
+    def __init__(self, message: str = "Device not found") -> None:
+        super().__init__(message)
+
+
+class KeyNotFound(GatewayError):
+    """No such key, or none that the asker may know of."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "key_not_found"
+
+    def __init__(self, message: str = "Key not found") -> None:
+        super().__init__(message)
+
+
+class KeyNotShown(GatewayError):
+    """The key exists, but only its digest is kept: what it was cannot be told again."""
+
+    type, code, status, reason = "GONE", 4100, 410, "key_not_shown"
+
+    def __init__(self, message: str = "A key is shown for a short time after it was made; make a new one") -> None:
+        super().__init__(message)
+
+
+class NoToken(GatewayError):
+    """A token can be exchanged for a newer one; a key stands for itself."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "no_token"
+
+    def __init__(self, message: str = "Only a token can be refreshed; a key is good as it is") -> None:
+        super().__init__(message)
+
+
+class BadRequest(GatewayError):
+    """What is asked for cannot be. `reason` is the stable word for why."""
+
+    type, code, status, reason = "INVALID_MESSAGE_FORMAT", 4001, 400, "bad_request"
+
+    def __init__(self, message: str, reason: str = "bad_request") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ClientIdTaken(GatewayError):
@@ -81,15 +152,6 @@ class InvalidCommand(GatewayError):
     def __init__(self, reason: str, message: str, field: str | None = None) -> None:
         super().__init__(message, None if field is None else {"field": field})
         self.reason = reason
-
-
-class DeviceNotFound(GatewayError):
-    """No such device, as far as the asker may see."""
-
-    type, code, status, reason = "DEVICE_NOT_FOUND", 4040, 404, "device_not_found"
-
-    def __init__(self, message: str = "Device not found") -> None:
-        super().__init__(message)
 
 
 class CommandNotFound(GatewayError):

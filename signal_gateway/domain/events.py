@@ -108,3 +108,10 @@ class SimChanged:
 
     device_id: str
     sim_slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDeleted:
+    """A device's record and its own keys are gone: its link ends, and what waits for it goes nowhere."""
+
+    device_id: str

@@ -4,11 +4,12 @@ from decimal import Decimal, InvalidOperation
 
 
 def decimal_of(text: str | None) -> Decimal | None:
-    """The amount; None where the text is none."""
+    """The amount; None where the text is none. Neither `NaN` nor `Infinity` is one: what cannot be compared would break the comparing."""
     try:
-        return None if text is None else Decimal(text)
+        amount = None if text is None else Decimal(text)
     except InvalidOperation:
         return None
+    return amount if amount is not None and amount.is_finite() else None
 
 
 def is_below(amount: str, threshold: str) -> bool:

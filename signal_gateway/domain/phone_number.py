@@ -1,6 +1,7 @@
 """Phone numbers: made into E.164, compared, and allowed or refused by prefix (H29)."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from phonenumbers import carrier
 SHORT_CODE = re.compile(r"[0-9]{3,8}")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = str.maketrans("", "", " -().\u00a0/")
+_DIALLED = re.compile(r"\+?[0-9]{1,40}")
+"""The library reads more: letters for digits, extensions, digits of other scripts, a number amid other text. A phone may read these in
+another way, and then somebody else is written to than was checked (H29)."""
 _NATIONAL_DIGITS = 7
 """By so many last digits two numbers are compared of which one lacks its country."""
 
@@ -27,6 +31,8 @@ def normalise(text: str, region: str | None = None, *, short_codes: bool = True)
     if (plain := _plain(text)) is not None:
         return plain
     bare = text.strip().translate(_SEPARATORS)
+    if not _DIALLED.fullmatch(bare):
+        raise InvalidNumber("a phone number has digits, + before them, and - ( ) . / or spaces between, only")
     if short_codes and SHORT_CODE.fullmatch(bare) and not _is_national(bare, region):
         return bare
     try:
@@ -44,14 +50,16 @@ def same_number(one: str, other: str) -> bool:
     left, right = _digits(one), _digits(other)
     if left == right:
         return bool(left)
+    if one.strip().startswith("+") and other.strip().startswith("+"):  # two countries, one of whose codes may end like the other's
+        return False
     shorter, longer = sorted((left.lstrip("0"), right.lstrip("0")), key=len)
     return len(shorter) >= _NATIONAL_DIGITS and longer.endswith(shorter)
 
 
 def same_carrier(number: str, carrier_name: str) -> bool:
     """Whether the number was first given out by this carrier. Numbers that were ported look like their first carrier's."""
-    of_number, of_sim = _carrier_of(number).casefold(), carrier_name.casefold()
-    return bool(of_number and of_sim) and (of_number in of_sim or of_sim in of_number)
+    of_number, of_sim = _carrier_of(number), _letters(carrier_name)
+    return len(of_number) > 1 and len(of_sim) > 1 and (of_number in of_sim or of_sim in of_number)
 
 
 class NumberRules:
@@ -121,9 +129,14 @@ def _country_of(digits: str) -> _Country | None:
 @lru_cache(maxsize=10_000)
 def _carrier_of(number: str) -> str:
     try:
-        return carrier.name_for_number(phonenumbers.parse(number), "en")
+        return _letters(carrier.name_for_number(phonenumbers.parse(number), "en"))
     except phonenumbers.NumberParseException:
         return ""
+
+
+def _letters(name: str) -> str:
+    """A name without what writings differ in: case, marks, spaces, points. `Türk Telekom` is `Turk Telekom`, `T-Mobile` `TMobile`."""
+    return "".join(character for character in unicodedata.normalize("NFKD", name.casefold()) if character.isalnum())
 
 
 def _digits(text: str) -> str:

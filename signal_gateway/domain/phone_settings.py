@@ -41,6 +41,6 @@ class PhoneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sms_limit_reset_hour: int = 0
     """Hour of the day, 0 to 23, in the zone of the gateway."""
     sim1_guard_interval: int = 1
-    """Seconds between two SMS of SIM 1 (C-30)."""
+    """Seconds between two SMS of SIM 1 (C-30). 0 = none."""
     sim2_guard_interval: int = 1
-    """Seconds between two SMS of SIM 2 (C-30)."""
+    """Seconds between two SMS of SIM 2 (C-30). 0 = none."""

@@ -1,4 +1,8 @@
-"""What a SIM may send, and what it has sent: windows of a day and a month, pauses, balance, rest (T-43 to T-46, C-29 to C-31)."""
+"""What a SIM may send, and what it has sent: windows of a day and a month, pauses, balance, rest (T-43 to T-46, C-29 to C-31).
+
+A wall clock may be wrong (H26). Set back a little, it frees nothing: the window that was counted last goes on until the clock has left it.
+What lies further ahead was counted by a clock that was wrong: its count moves into the window of now, or it would hold for years.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -100,8 +104,8 @@ def wait_for(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: boo
         return Wait("low_balance")
     if rules.limits_enabled and (wait := _limit(rules, usage, units, is_new_recipient, now_ms)) is not None:
         return wait
-    if usage.last_sent_at is not None and rules.guard_s > 0:
-        free_at = min(usage.last_sent_at, now_ms) + 1000 * rules.guard_s  # a clock set back must not hold a SIM for days
+    if usage.last_sent_at is not None and usage.last_sent_at - now_ms <= 1000 * rules.guard_s:  # what is further ahead is no time that was
+        free_at = usage.last_sent_at + 1000 * rules.guard_s
         if free_at > now_ms:
             return Wait("guard_interval", free_at)
     return None
@@ -165,19 +169,28 @@ def _limit(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: bool,
 
 
 def _rolled(usage: SimUsage, of_now: Windows) -> SimUsage:
-    """As it counts now: a window that is over begins at nothing. One that lies ahead, for the clock was set back, goes on (H26)."""
-    if usage.day >= of_now.day and usage.month >= of_now.month:
+    """As it counts now: a window that is over begins at nothing, the next one goes on, and one beyond that is made this one."""
+    if usage.day == of_now.day and usage.month == of_now.month:
         return usage
-    is_new_month = usage.month < of_now.month
-    is_new_day = usage.day < of_now.day
+    is_new_day, is_new_month = usage.day < of_now.day, usage.month < of_now.month
+    takes_day = is_new_day or _day_number(usage.day) > _day_number(of_now.day) + 1
+    takes_month = is_new_month or _month_number(usage.month) > _month_number(of_now.month) + 1
     return msgspec.structs.replace(
         usage,
-        day=of_now.day if is_new_day else usage.day,
+        day=of_now.day if takes_day else usage.day,
         day_used=0 if is_new_day else usage.day_used,
-        month=of_now.month if is_new_month else usage.month,
+        month=of_now.month if takes_month else usage.month,
         month_used=0 if is_new_month else usage.month_used,
         recipients=0 if is_new_month else usage.recipients,
     )
+
+
+def _day_number(day: str) -> int:
+    return date.fromisoformat(day).toordinal()
+
+
+def _month_number(month: str) -> int:
+    return 12 * int(month[:4]) + int(month[5:])
 
 
 @lru_cache(maxsize=4096)

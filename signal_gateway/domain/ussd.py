@@ -1,6 +1,7 @@
 """USSD: which codes may be dialled, what answers are menus, what failures mean, and the balance in an answer (T-39 to T-42, H29)."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -27,25 +28,32 @@ _CALL_CONTROL = re.compile(
     r"(?:\*|#|\*#|##|\*\*)(?:21|61|62|67|002|004|33|330|331|332|333|351|353|35|03|04|042|05|052|30|31|76|77|43)[*#].*"
 )
 """Diverting and barring calls, changing PINs and what is shown of the caller (3GPP TS 22.030)."""
+_SECRET = re.compile(r"\*#\*#.*|\*2767\*.*")
+"""Codes of a phone itself, which open its menus or wipe it. No network knows them."""
 
 _MENU_WORDS = re.compile(
-    r"\b(?:menu|menü|seçenek|option|seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)", re.IGNORECASE
+    r"\b(?:menu|menü|seçenek|option|(?:seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)\b)", re.IGNORECASE
 )
-_NUMBERED = re.compile(r"\s([1-3])[.):-]")
+"""Stems that take endings, and words that mean something else with one: `center`, `feedback`, `background`, `cancelled`."""
+_NUMBERED = re.compile(r"\s([1-3])[.):-](?![0-9])")
 
-_SPACE, _MARKS = re.compile(r"\s"), re.compile(r"[.,]")
 BALANCE = re.compile(
-    r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^\d\n]{0,40}(?P<balance>-?\d{1,3}(?:[.,\s]\d{3}){0,4}(?:[.,]\d{1,2})?|-?\d{1,12}(?:[.,]\d{1,2})?)(?!\d)",
+    r"(?:bakiye|balance|kredi|credit|guthaben|saldo|solde)[^0-9\n-]{0,40}(?:-[\s:>]{1,4}[^0-9\n-]{0,20})?"
+    r"(?P<balance>(?:-[$€£₺]?)?[0-9]{1,12}(?:[.,' \u00a0\u202f][0-9]{3}(?![0-9])){0,4}(?:[.,][0-9]{1,4})?)(?![0-9]|[.,'/:][0-9])",
     re.IGNORECASE,
 )
-"""A balance as carriers word it; another pattern may be set, with a group of the same name."""
+"""A balance as carriers word it; another pattern may be set, with a group of the same name.
+
+A word for it, at most 40 characters without a digit, an amount. `Remaining` and its like are not among the words, for minutes and
+messages remain as well, and a number that is too small keeps a SIM from sending. What looks like a date or a time is no amount.
+"""
 ANSWER_CHARS_READ = 2000
 """Of an answer, so much is looked through."""
 
 
 def is_menu(text: str) -> bool:
     """Whether an answer waits for a choice: at least two numbered lines, or one of the words that menus use (T-41)."""
-    read = "\n" + text[:ANSWER_CHARS_READ]
+    read = "\n" + unicodedata.normalize("NFC", text[:ANSWER_CHARS_READ]).replace("\u0307", "")  # the dot that lower case leaves of İ
     return len(set(_NUMBERED.findall(read))) >= 2 or _MENU_WORDS.search(read) is not None
 
 
@@ -72,6 +80,8 @@ class UssdRules:
         if self._allow:
             fits = any(code == allowed or (not allowed.endswith("#") and code.startswith(allowed)) for allowed in self._allow)
             return None if fits else "this USSD code is not among those allowed"
+        if _SECRET.fullmatch(code) is not None:
+            return "this code is one of the phone itself, and is not dialled"
         if _CALL_CONTROL.fullmatch(code) is not None:
             return "this code changes how calls are diverted, barred or shown, and is not dialled"
         return None
@@ -79,14 +89,25 @@ class UssdRules:
 
 def read_balance(text: str, pattern: re.Pattern[str] = BALANCE) -> Decimal | None:
     """The balance that an answer tells; None when it tells none. Decimal comma or point, thousands set apart by the other or a space."""
-    found = pattern.search(text[:ANSWER_CHARS_READ])
-    if found is None:
-        return None
-    digits = _SPACE.sub("", found.group("balance"))
-    last = max(digits.rfind(","), digits.rfind("."))
-    has_cents = last >= 0 and len(digits) - last - 1 in (1, 2)
-    whole = _MARKS.sub("", digits[:last] if has_cents else digits)
+    for found in pattern.finditer(text[:ANSWER_CHARS_READ]):
+        if (amount := _amount(found["balance"] or "")) is not None:
+            return amount
+    return None
+
+
+def _amount(text: str) -> Decimal | None:
+    """What stands behind the last mark are cents, unless there are three digits of it, or marks like it before: these are thousands.
+
+    Three digits after a single zero are cents again.
+    """
+    marked = "".join(character for character in text if character in "0123456789.,")
+    last = max(marked.rfind("."), marked.rfind(","))
+    whole, cents = (marked[:last], marked[last + 1 :]) if last >= 0 else (marked, "")
+    if last >= 0 and (marked.count(marked[last]) > 1 or (len(cents) == 3 and whole.isdecimal() and whole != "0")):
+        whole, cents = whole + cents, ""
+    digits = whole.replace(".", "").replace(",", "")
     try:
-        return Decimal(f"{whole}.{digits[last + 1 :]}" if has_cents else whole)
+        amount = Decimal(f"{digits}.{cents}" if cents else digits)
     except InvalidOperation:
         return None
+    return -amount if text.lstrip().startswith("-") else amount

@@ -34,9 +34,9 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Section `[auth]` (S-45): who may come, and with what. Its repr tells no secret."""
 
     token_secret: str = ""
-    """Signs the tokens of consoles and rooms. Empty: made on first start and kept in `<data_dir>/secrets`."""
+    """Signs the tokens of operators, consoles and rooms. Empty: made on first start and kept in `<data_dir>/secrets`."""
     token_expiry: int = 3600
-    """Seconds that a token of ours is good for."""
+    """Seconds that a token of ours is good for, unless it was issued for another time."""
     auth_method: Literal["token"] = "token"
     """How clients say who they are (seed 003): by token is the one way there is."""
     api_keys: tuple[str, ...] = ()
@@ -51,12 +51,14 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Failed attempts per (id, address) and minute before 429; 0 = unlimited."""
     failed_attempts_kept: int = 10_000
     """How many ids and how many addresses that failed are remembered at a time."""
+    operators_kept: int = 1000
+    """Tokens and operator keys that were proved and are remembered, so that the next request with one need not look it up."""
     audited_refusals_per_s: float = 10.0
     """Lines a second that refused attempts may add to the audit trail and the log, after a burst of 100; 0 = unlimited."""
 
     def __post_init__(self) -> None:
-        if self.token_expiry <= 0 or self.deadline_s <= 0 or self.failed_attempts_kept <= 0:
-            raise ValueError("token_expiry, deadline_s and failed_attempts_kept must be above 0")
+        if min(self.token_expiry, self.deadline_s, self.failed_attempts_kept, self.operators_kept) <= 0:
+            raise ValueError("token_expiry, deadline_s, failed_attempts_kept and operators_kept must be above 0")
         if self.max_failed_per_id_per_minute < 0 or self.audited_refusals_per_s < 0:
             raise ValueError("max_failed_per_id_per_minute and audited_refusals_per_s must not be below 0")
 
@@ -229,7 +231,7 @@ def holder_lives(credentials: Credentials, login: ClientLogin, client_id: str, n
 
 def _bars_phone(credential: Credential, login: PhoneLogin, device_id: str, now_ms: int) -> str | None:
     """Why a right key does not let this phone in; None when it does."""
-    if credential.kind is CredentialKind.CLIENT:
+    if credential.kind in (CredentialKind.CLIENT, CredentialKind.OPERATOR):
         return "wrong_kind"
     if credential.revoked_at is not None:
         return "revoked"

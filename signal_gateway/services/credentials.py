@@ -3,11 +3,13 @@
 import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import trio
 
 from signal_gateway.bus.local import Bus
+from signal_gateway.domain.access import WHOLE_FLEET, Role, Scope
 from signal_gateway.domain.credential import ApiKey, Credential, CredentialKind, key_id_of, new_key
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import CredentialRevoked
@@ -72,14 +74,20 @@ class Credentials:
         max_devices: int | None = None,
         expires_at: int | None = None,
         actor: str = "cli",
+        role: Role | None = None,
+        scope: Scope = WHOLE_FLEET,
     ) -> tuple[str, str]:
         """Make a key; returns its id, and the key itself, which nobody can show again. A client or device key is for one `client_id`.
 
-        `expires_at` is in milliseconds since 1970, UTC. Raises ValueError, DatabaseDown, DiskFull.
+        An operator key has a role, and no client. `expires_at` is in milliseconds since 1970, UTC.
+        Raises ValueError, DatabaseDown, DiskFull.
         """
-        if kind is not CredentialKind.ENROLMENT and not is_client_id(client_id or ""):
+        if kind in (CredentialKind.CLIENT, CredentialKind.DEVICE) and not is_client_id(client_id or ""):
             raise ValueError(f"a {kind.value} key is for one client: {client_id!r} cannot name one")
+        if (kind is CredentialKind.OPERATOR) != (role is not None):
+            raise ValueError("an operator key has a role, and no other key has one")
         key, credential = self.draft(kind, label, client_id, device_group, max_devices, expires_at)
+        credential = replace(credential, role=role, scope=scope)
         await self._database.write(lambda connection: stored_keys.create(connection, credential, actor))
         log.info("key created", credential_id=key.id, kind=kind.value, actor=actor)
         return key.id, key.text
@@ -101,6 +109,10 @@ class Credentials:
     async def list(self) -> list[Credential]:
         """Every stored key, newest first, revoked ones too."""
         return await self._database.read(stored_keys.find_all)
+
+    async def find(self, credential_id: str) -> Credential | None:
+        """One stored key, live or not. Raises DatabaseDown."""
+        return await self._database.look_up(lambda connection: stored_keys.find(connection, credential_id))
 
     async def revoke(self, credential_id: str, actor: str = "cli") -> bool:
         """Make a stored key worthless. Its links on this server end now, those on others within REVOCATION_POLL_S.

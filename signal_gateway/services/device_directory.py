@@ -1,12 +1,12 @@
 """What must be known of a device to command it: that it exists, its group, its settings. Kept in memory for those asked for lately."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.events import SettingsChanged
+from signal_gateway.domain.events import DeviceDeleted, SettingsChanged
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.storage import devices
 from signal_gateway.storage.database import Database
@@ -34,7 +34,8 @@ class DeviceDirectory:
         self.settings_of_all = phone_settings
         """Of a phone for which nothing was changed."""
         self._kept: OrderedDict[str, KnownDevice] = OrderedDict()
-        bus.subscribe(SettingsChanged, lambda event: self.forget(event.device_id))
+        bus.subscribe(SettingsChanged, self._change_settings)
+        bus.subscribe(DeviceDeleted, lambda event: self.forget(event.device_id))
 
     async def find(self, device_id: str) -> KnownDevice | None:
         """The device; None when there is none. Raises DatabaseDown."""
@@ -64,6 +65,11 @@ class DeviceDirectory:
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
         return known
+
+    def _change_settings(self, event: SettingsChanged) -> None:
+        known = self._kept.get(event.device_id)
+        if known is not None:
+            self._kept[event.device_id] = replace(known, settings=event.settings)
 
     def forget(self, device_id: str) -> None:
         """It has changed, or is gone."""

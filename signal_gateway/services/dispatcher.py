@@ -14,13 +14,22 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_answers import Answer, Outcome
-from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, TimedOut, Unsent
+from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, Unsent
 from signal_gateway.domain.errors import DatabaseDown
-from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
+from signal_gateway.domain.events import (
+    CommandChanged,
+    CommandDue,
+    DeviceLinked,
+    DeviceSeen,
+    DeviceUnlinked,
+    SettingsChanged,
+    SimSwitched,
+)
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane, Place, sims_of
 from signal_gateway.services.command_pool import CommandPool
 from signal_gateway.services.command_settings import CommandsSettings
+from signal_gateway.services.command_sweeps import CommandSweeps
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
 from signal_gateway.services.lane_reader import LaneReader
 from signal_gateway.services.open_commands import OpenCommands
@@ -36,9 +45,6 @@ PAGE = 128
 """Queued commands read for one lane at a time."""
 PAGE_WHEN_FULL = 8
 """The same while memory holds as many as it may."""
-SWEEP_EVERY_S = 1.0
-"""How often deadlines are looked at: their precision."""
-SWEEP_ROWS = 500
 NO_ROOM_S = 1.0
 """Until a dispatch for which the writer had no room is tried again."""
 REPORTS_REMEMBERED = 50_000
@@ -75,6 +81,7 @@ class Dispatcher:
         self._linked: dict[str, DeviceLinked] = {}
         self._lanes: dict[str, Lane] = {}
         self._pool = CommandPool(self._lanes, self._linked)
+        self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
         self._reader = LaneReader(database, directory, wall_ms, self._page)
         self.open = OpenCommands()
         """Commands that are not in a final state."""
@@ -154,7 +161,7 @@ class Dispatcher:
         try:
             async with trio.open_nursery() as nursery:
                 self._reader.nursery = nursery
-                nursery.start_soon(self._sweep)
+                nursery.start_soon(self.sweeps.run)
                 task_status.started()
                 while True:
                     self._advance()
@@ -280,18 +287,6 @@ class Dispatcher:
         self._bus.publish(CommandDue(command))
         self._bus.publish(CommandChanged(command))
         self._wake(device_id)
-
-    async def _sweep(self) -> None:
-        """Commands whose deadline has passed, whether their device is here or not."""
-        while True:
-            await trio.sleep(SWEEP_EVERY_S)
-            now = self._wall_ms()
-            try:
-                overdue = await self._database.read(lambda connection: kept.overdue(connection, now, SWEEP_ROWS))  # noqa: B023
-            except DatabaseDown:
-                continue
-            for message_id in overdue:
-                self._post(TimedOut(message_id, now, self.random.random()), None, self._follow)
 
     # what became of it
 

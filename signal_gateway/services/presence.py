@@ -171,6 +171,10 @@ class Presence:
         Raises DatabaseDown.
         """
         kept = await self._database.read(lambda connection: records.find_status(connection, device_id))
+        return self.view_over(device_id, kept)
+
+    def view_over(self, device_id: str, kept: StatusRecord | None) -> PresenceView | None:
+        """What memory knows, over what the database `kept` from before; None when neither knows anything."""
         device = self._devices.get(device_id)
         if device is not None:
             return self._view(device, kept)

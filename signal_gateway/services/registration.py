@@ -140,7 +140,7 @@ class Registration:
         return _Claim(None, Vouch()) if self._registration == "open" else None
 
     def _stored_claim(self, stored: Credential, client_id: str, lives: bool, now: int) -> _Claim | None:
-        if stored.is_worthless(now) or stored.kind is CredentialKind.DEVICE:
+        if stored.is_worthless(now) or stored.kind in (CredentialKind.DEVICE, CredentialKind.OPERATOR):
             return None
         if stored.kind is CredentialKind.ENROLMENT:
             return self._enrolment_claim(stored)

@@ -80,6 +80,10 @@ class BatchWriter:
         """Whether so much waits that doors should hear less."""
         return self._rows_waiting >= self._settings.high_water_rows
 
+    def has_room(self) -> bool:
+        """Whether doors may hear everything."""
+        return not self.above_high_water
+
     @property
     def rows_lost(self) -> int:
         """Rows given up because the process ended before they could be written."""

@@ -1,11 +1,11 @@
 """Commands on disk: kept in the order of acceptance, changed only by the rules of their life (DESIGN.md §7)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
 
-from signal_gateway.domain.access import Scope
+from signal_gateway.domain.access import Scope, scope_of, scope_values
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
 from signal_gateway.storage.tables import command_steps, commands
 
@@ -42,7 +42,7 @@ def values_of(command: Command) -> dict[str, Any]:
     """Every column of a command."""
     values: dict[str, Any] = {name: getattr(command, name) for name in _NAMES}
     values["kind"], values["state"] = command.kind.value, command.state.value
-    values["scope"] = None if command.scope is None else _scope_values(command.scope)
+    values["scope"] = None if command.scope is None else scope_values(command.scope)
     return values
 
 
@@ -51,7 +51,7 @@ def command_of(row: Row[Any]) -> Command:
     values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     values["kind"], values["state"] = CommandKind(values["kind"]), CommandState(values["state"])
     values["digest"] = bytes(values["digest"])
-    values["scope"] = None if values["scope"] is None else _scope_of(values["scope"])
+    values["scope"] = None if values["scope"] is None else scope_of(values["scope"])
     return Command(**values)
 
 
@@ -138,6 +138,14 @@ def on_their_way(connection: Connection, device_id: str) -> list[Command]:
     return [command_of(row) for row in connection.execute(query.order_by(commands.c.id))]
 
 
+def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
+    """The ids of what waits for a device, due or not, oldest first."""
+    query = select(commands.c.message_id).where(
+        commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value
+    )
+    return list(connection.scalars(query.order_by(commands.c.id).limit(limit)))
+
+
 def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:
     """The ids of commands whose deadline has passed, oldest deadline first."""
     query = select(commands.c.message_id).where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= now_ms)
@@ -164,15 +172,3 @@ def newest_id(connection: Connection) -> int:
 
 def _is_of(device_id: str | None) -> ColumnElement[bool]:
     return commands.c.device_id.is_(None) if device_id is None else commands.c.device_id == device_id
-
-
-def _scope_values(scope: Scope) -> Mapping[str, Any]:
-    return {
-        "devices": None if scope.devices is None else sorted(scope.devices),
-        "groups": None if scope.groups is None else sorted(scope.groups),
-    }
-
-
-def _scope_of(values: Mapping[str, Any]) -> Scope:
-    devices, groups = values.get("devices"), values.get("groups")
-    return Scope(None if devices is None else frozenset(devices), None if groups is None else frozenset(groups))

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
+from signal_gateway.domain.access import Role, scope_of, scope_values
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.storage.records import AuditEntry, write_audit
 from signal_gateway.storage.tables import credentials
@@ -37,13 +38,16 @@ def credential_of(row: Any) -> Credential | None:
     """The credential out of a row that begins with COLUMNS; None where an outer join found none."""
     if row[0] is None:
         return None
-    key_id, kind, digest, *rest = row[: len(COLUMNS)]
-    return Credential(key_id, CredentialKind(kind), bytes(digest), *rest)
+    key_id, kind, digest, *rest, role, scope = row[: len(COLUMNS)]
+    credential = Credential(key_id, CredentialKind(kind), bytes(digest), *rest)
+    return credential if role is None else replace(credential, role=Role(role), scope=scope_of(scope))
 
 
 def keep(connection: Connection, credential: Credential) -> None:
     """Write a new key."""
-    values = {column.name: getattr(credential, column.name) for column in COLUMNS}
+    values = {column.name: getattr(credential, column.name) for column in COLUMNS if column is not credentials.c.scope}
+    if (scope := scope_values(credential.scope)) is not None:
+        values["scope"] = scope
     connection.execute(insert(credentials).values(values))
 
 

@@ -134,8 +134,11 @@ def status_row(
 def find_status(connection: Connection, device_id: str) -> StatusRecord | None:
     """The last known state of one device."""
     row = connection.execute(select(device_status).where(device_status.c.device_id == device_id)).first()
-    if row is None:
-        return None
+    return None if row is None else status_of_row(row)
+
+
+def status_of_row(row: Any) -> StatusRecord:
+    """The state out of a row that has the columns of `device_status`."""
     status = DeviceStatus(
         battery_level=row.battery_level,
         battery_status=row.battery_status,

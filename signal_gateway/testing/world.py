@@ -43,6 +43,7 @@ from signal_gateway.websocket.tls import TlsStream
 WORLD_BEGINS_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: the wall clock at the beginning of a history, and of a world that has its own."""
 PEPPER = bytes(range(32))
+TOKEN_SECRET = PEPPER.hex()
 NOBODY = "somebody"
 """Who a bare client is in the history."""
 
@@ -79,9 +80,10 @@ class World:
         self.has_crashed = False
         self._transport = transport
         self._tls = (server_context(), client_context()) if transport == "tls" else None
-        self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, self.wall_ms, self._new_uuid)
+        self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, TOKEN_SECRET, self.wall_ms, self._new_uuid)
         self.gateway.credentials.random_bytes = self.random.randbytes
-        self.gateway.dispatcher.random = Random(self.random.random())
+        self.gateway.operators.random_bytes = self.random.randbytes
+        self.gateway.dispatcher.random = self.gateway.dispatcher.sweeps.random = Random(self.random.random())
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 of this world's clock."""

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.agent import CommandAck, CommandResult
+from protocol.close_codes import CloseCode
 from protocol.dialect import Question
 from protocol.phone_commands import (
     COMMAND_NAMES,
     AlarmStart,
     AlarmStartData,
     AlarmStop,
+    ConnectionEstablished,
     FindDevice,
     FindDeviceData,
     PhoneCommand,
@@ -26,7 +28,8 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandKind, priority_word
 from signal_gateway.domain.command_answers import ack_of, result_of
 from signal_gateway.domain.errors import DatabaseDown
-from signal_gateway.domain.events import CommandDue
+from signal_gateway.domain.events import CommandDue, DeviceDeleted, SettingsChanged
+from signal_gateway.domain.principal import LinkKind
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.hub import Hub
@@ -34,12 +37,14 @@ from signal_gateway.websocket.link import Link
 
 
 class CommandSpeaker:
-    """Says each command that is due on the link of its device."""
+    """Says what devices are to be told: commands that are due, settings that have changed, that they are no more."""
 
     def __init__(self, hub: Hub, bus: Bus, metrics: Metrics) -> None:
         self._hub = hub
         self._unsaid = metrics.counter("commands_unsaid_total", "Commands whose device had no link here when they were due.")
         bus.subscribe(CommandDue, self._say)
+        bus.subscribe(SettingsChanged, self._tell_settings)
+        bus.subscribe(DeviceDeleted, self._end)
 
     def _say(self, event: CommandDue) -> None:
         command = event.command
@@ -49,6 +54,17 @@ class CommandSpeaker:
             return
         message = wire_of(command)
         link.say(message, COMMAND_NAMES[type(message)])
+
+    def _tell_settings(self, event: SettingsChanged) -> None:
+        """Changed settings are sent as another `connection_established` (CONTRACT.md §3)."""
+        link = self._hub.link_of(event.device_id)
+        if link is not None and link.kind is LinkKind.PHONE:
+            link.say(ConnectionEstablished(settings=event.settings), "connection_established")
+
+    def _end(self, event: DeviceDeleted) -> None:
+        link = self._hub.link_of(event.device_id)
+        if link is not None:
+            link.close_soon(CloseCode.UNAUTHORISED, "the device was deleted")
 
 
 def wire_of(command: Command) -> PhoneCommand:

@@ -8,7 +8,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -244,37 +243,6 @@ def _is_own(origin: str, host: str, own_ports: frozenset[int]) -> bool:
         return False
     port = their_port or default
     return port in own_ports or port == (our_port or default)
-
-
-class TrustedProxies:
-    """The proxies whose `X-Forwarded-For` is believed (`server.trusted_proxies`: addresses or networks)."""
-
-    def __init__(self, networks: tuple[str, ...]) -> None:
-        self._networks = [ip_network(network, strict=False) for network in networks]
-
-    def trusts(self, address: str) -> bool:
-        """Whether this address is one of them."""
-        if not self._networks:
-            return False
-        try:
-            peer = ip_address(address)
-        except ValueError:
-            return False
-        return any(peer in network for network in self._networks)
-
-    def client_address(self, peer: str, request: Request) -> str:
-        """The address of the client itself: the last one of X-Forwarded-For that is not a trusted proxy's."""
-        if not self.trusts(peer):
-            return peer
-        hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
-        for hop in reversed(hops):
-            try:
-                address = str(ip_address(hop))
-            except ValueError:
-                break
-            if not self.trusts(address):
-                return address
-        return peer
 
 
 def plain_answer(refused: Refused, is_head: bool = False) -> bytes:

@@ -7,6 +7,7 @@ import trio
 
 from signal_gateway.domain.errors import DuplicateLink, GatewayError, RateLimited
 from signal_gateway.domain.principal import LinkKind
+from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket, retry_after, too_many
 from signal_gateway.websocket.agents import AGENT_EARS, greet_agent
@@ -16,7 +17,6 @@ from signal_gateway.websocket.handshake import (
     HandshakeSettings,
     Refused,
     Request,
-    TrustedProxies,
     check_origin,
     check_upgrade,
     describe_phone,
@@ -105,7 +105,7 @@ class Listener:
         if door.hub.is_draining:
             raise too_many("draining", "the server restarts: come back soon")
         door.admission.check_connections()
-        address = self._proxies.client_address(peer, request)
+        address = self._proxies.client_address(peer, request.headers.get("x-forwarded-for", ""))
         if address != peer:
             door.admission.move(ticket, address)
         check_origin(request, door.security.allowed_origins, self._own_ports, self._believes_any_origin)

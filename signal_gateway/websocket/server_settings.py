@@ -12,6 +12,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Address to listen on. Beyond loopback the start is refused while demo credentials, plain ws:// or "*" origins are in use."""
     port: int = 8080
     """TCP port of `/ws`; 0 = any free one."""
+    public_url: str = ""
+    """Where phones find `/ws` from outside, `wss://gateway.example/ws`: it goes into QR codes. Empty: the host that was asked."""
     max_connections: int = 1000
     """Open connections in all; one more gets 503."""
     heartbeat_interval: int = 30

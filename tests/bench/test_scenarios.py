@@ -24,6 +24,7 @@ PROMISED = {
     "connect": {Bar(GATEWAY, against=TRIO, times=1.4)},
     "idle": {Bar(GATEWAY, "link_kib", limit=26)},
     "saturated": {Bar("slices of 0.1 ms of pure Python", "worst_ms", limit=50)},
+    "send-sms": {Bar("SQLite, power", "each_us", limit=1e6 / 12_000), Bar("SQLite, power", "p99_ms", limit=20)},
     "crowd": {Bar("gateway, 10,000 idle beside", figure, GATEWAY, times=1.25) for figure in ("cpu_us", "p99_ms")},
 }
 

@@ -24,6 +24,8 @@ drain_s = {drain_s}
 {server}
 [metrics]
 port = 0
+[http]
+port = 0
 [auth]
 api_keys = ["test_client_1:test_token_1", "test_client_2:test_token_2"]
 enrolment_keys = ["demo:demo-enrolment-key"]

@@ -18,11 +18,11 @@ from protocol.errors import WireError
 from protocol.frame import FrameType, PayloadKind, decode_frame, encode_frame
 from protocol.payload import read_cbor, read_json, write_cbor
 from protocol.phone_reports import REPORT_TYPES
+from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.observe.redaction import Redactor
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.websocket.handshake import (
     Refused,
-    TrustedProxies,
     check_origin,
     check_upgrade,
     describe_phone,
@@ -151,7 +151,7 @@ def test_any_head_is_a_request_or_a_refusal(data: bytes):
         request = parse_request(data, b"", 64)
         check_upgrade(request)
         assert upgrade_answer(request).count(b"\r\n\r\n") == 1
-        assert proxies.client_address("10.0.0.1", request)
+        assert proxies.client_address("10.0.0.1", request.headers.get("x-forwarded-for", ""))
         kind_of(request)
         phone_key(request)
         check_origin(request, ("self",), frozenset({8080}), believes_any=False)

@@ -71,18 +71,18 @@ def asks(origin: str | None, **options: Any) -> bytes:
 async def outcome(world: World, request: bytes) -> tuple[int, float, int]:
     """The status, how many messages were said, and how often the database was asked: a refusal comes before the 101 and before the key."""
     reads: list[object] = []
-    read = world.database.read
+    read = world.database.look_up
 
     async def count(work: Any, **options: Any) -> Any:
         reads.append(work)
         return await read(work, **options)
 
-    world.database.read = count
+    world.database.look_up = count
     try:
         status = await status_of(world, request)
         await trio.sleep(1)
     finally:
-        world.database.read = read
+        world.database.look_up = read
     return status, sum(world.metrics.messages.values.values()), len(reads)
 
 

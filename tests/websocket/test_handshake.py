@@ -10,7 +10,6 @@ from signal_gateway.websocket.handshake import (
     HandshakeSettings,
     Refused,
     Request,
-    TrustedProxies,
     check_origin,
     check_upgrade,
     describe_phone,
@@ -181,15 +180,6 @@ def test_other_origins_are_refused(origin: str):
 def test_a_star_is_believed_on_loopback_only_and_no_origin_is_a_device():
     check_origin(request(Origin="http://anything.example"), ("*",), frozenset(), believes_any=True)
     check_origin(request(), (), frozenset(), believes_any=False)
-
-
-def test_only_a_trusted_proxy_may_name_its_client():
-    proxies = TrustedProxies(("10.0.0.0/8", "::1"))
-    forwarded = request(X_Forwarded_For="203.0.113.9, 198.51.100.7, 10.1.2.3")
-    assert proxies.client_address("10.9.9.9", forwarded) == "198.51.100.7"
-    assert proxies.client_address("192.0.2.1", forwarded) == "192.0.2.1"
-    assert proxies.client_address("10.9.9.9", request()) == "10.9.9.9"
-    assert proxies.client_address("10.9.9.9", request(X_Forwarded_For="203.0.113.9, rubbish")) == "10.9.9.9"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,192 @@
+"""The server: listens, gives each connection to Hypercorn's HTTP/1.1, contains what goes wrong with one, and ends in order (H31, H33).
+
+Hypercorn's own `serve` lets an exception of one connection end all, speaks HTTP/2 to whoever asks, and knows no bound on connections.
+So the loop around its connections is ours; their protocol is Hypercorn's.
+"""
+
+import errno
+import ssl
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import h11
+import msgspec
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from signal_gateway.api.door import ApiDoor
+from signal_gateway.api.http_settings import HttpSettings
+from signal_gateway.api.problems import PROBLEM_TYPE
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import Metrics
+
+BACKLOG_CONNECTIONS = 256
+TLS_HANDSHAKE_S = 5.0
+
+log = logger("api")
+
+
+class _Logger:
+    """Hypercorn tells of requests and faults here; the door does so itself, so only faults are passed on."""
+
+    def __init__(self, config: HypercornConfig) -> None:
+        del config
+
+    async def access(self, *_: Any) -> None:
+        """Told by the door."""
+
+    async def exception(self, message: str, *_: Any, **__: Any) -> None:
+        """A fault outside of any request."""
+        log.exception("the http server failed", about=message)
+
+    async def nothing(self, *_: Any, **__: Any) -> None:
+        """Not worth a line."""
+
+    info = debug = warning = error = critical = log = nothing
+
+
+class _Http1(H11Protocol):
+    """HTTP/1.1 and nothing else: nobody is led to HTTP/2 by an upgrade or by its preface, whose streams have bounds of their own."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        del event
+
+    async def _send_error_response(self, status_code: int) -> None:
+        title = HTTPStatus(status_code).phrase
+        detail = (
+            "The head of the request is too large" if status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE else "This is no HTTP/1.1"
+        )
+        code = "head_too_large" if status_code == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE else "bad_request"
+        body = msgspec.json.encode(
+            {"type": "about:blank", "title": title, "status": status_code, "detail": detail, "code": code, "error": detail}
+        )
+        headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class _Connection(TCPServer):
+    """One connection, from its handshake to its end."""
+
+    async def run(self) -> None:
+        """Serve it. Raises what a fault of ours raises; a peer that goes away is none."""
+        stream: Any = self.stream
+        is_tls = isinstance(stream, trio.SSLStream)
+        socket: Any = stream.transport_stream.socket if is_tls else stream.socket
+        try:
+            if is_tls:
+                with trio.fail_after(TLS_HANDSHAKE_S):
+                    await stream.do_handshake()
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as tasks:
+                self._task_group = tasks
+                state = ConnectionState(self.state)
+                self.protocol = _Http1(  # type: ignore[assignment]
+                    self.app, self.config, self.context, tasks, state, is_tls, client, server, self.protocol_send
+                )
+                await self.idle_task.restart(tasks, self._idle_timeout)
+                await self._read_data()
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+            return
+        finally:
+            with trio.move_on_after(self.config.ssl_handshake_timeout, shield=True):
+                await self._close()
+
+
+class ApiServer:
+    """The operator's HTTP door. `run` listens until cancelled; `drain` lets what is under way end first."""
+
+    def __init__(self, app: ApiDoor, settings: HttpSettings, metrics: Metrics, tls: ssl.SSLContext | None = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._tls = tls
+        self.app = app
+        """What it serves."""
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type]
+        self._config = self._hypercorn(settings)
+        self._context = WorkerContext(None)
+        self._open: set[trio.abc.Stream] = set()
+        self._empty = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._is_draining = False
+        metrics.gauge("http_connections", "Open connections of the operator's API.", lambda: len(self._open))
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; started with the port. Raises OSError with a sentence that names the setting when it cannot listen."""
+        listeners = await self._listen()
+        async with trio.open_nursery() as connections:
+            with self._accepting:
+                wrapped = [trio.SSLListener(each, self._tls, https_compatible=True) for each in listeners] if self._tls else listeners
+                serve = partial(trio.serve_listeners, self.serve_connection, wrapped, handler_nursery=connections)  # type: ignore[arg-type]
+                async with trio.open_nursery() as accepting:
+                    await accepting.start(serve)
+                    task_status.started(listeners[0].socket.getsockname()[1])
+            await trio.sleep_forever()
+
+    async def drain(self) -> None:
+        """Accept nothing more, let requests under way end within `http.drain_s`, then end them."""
+        self._is_draining = True
+        self._accepting.cancel()
+        await self._context.terminated.set()
+        with trio.move_on_after(self._settings.drain_s) as patience:
+            while self._open:
+                self._empty = trio.Event()
+                await self._empty.wait()
+        if patience.cancelled_caught:
+            self._metrics.limits.add("http.drain_s")
+            for stream in list(self._open):
+                await trio.aclose_forcefully(stream)
+
+    async def serve_connection(self, stream: trio.abc.Stream) -> None:
+        """One connection. What goes wrong with it stays here, counted."""
+        if len(self._open) >= self._settings.connections_max or self._is_draining:
+            self._metrics.limits.add("http.connections_max")
+            await trio.aclose_forcefully(stream)
+            return
+        self._open.add(stream)
+        try:
+            await _Connection(self._app, self._config, self._context, ConnectionState({}), stream).run()  # type: ignore[arg-type]
+        except Exception as error:  # the border of one connection
+            if not _is_gone(error):
+                self._metrics.errors.add("api_connection")
+                log.exception("a connection of the api failed", error=type(error).__name__)
+        finally:
+            self._open.discard(stream)
+            if not self._open:
+                self._empty.set()
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        settings = self._settings
+        try:
+            return await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=BACKLOG_CONNECTIONS)
+        except OSError as error:
+            why = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise OSError(error.errno, f"cannot serve the API on {settings.host}:{settings.port}: {why} (http.host, http.port)") from error
+
+    def _hypercorn(self, settings: HttpSettings) -> HypercornConfig:
+        config = HypercornConfig()
+        config.logger_class = _Logger  # type: ignore[assignment]
+        config.accesslog = config.errorlog = None
+        config.include_server_header = False
+        config.h11_max_incomplete_size = settings.head_bytes_max
+        config.keep_alive_timeout = settings.keep_alive_s  # type: ignore[assignment]
+        config.keep_alive_max_requests = settings.requests_per_connection_max
+        config.ssl_handshake_timeout = TLS_HANDSHAKE_S  # type: ignore[assignment]
+        return config
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Whether this is how a peer that went away looks: nobody's fault."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_gone(each) for each in error.exceptions)  # pyright: ignore[reportUnknownVariableType]
+    return isinstance(error, OSError | trio.BrokenResourceError | trio.ClosedResourceError)

@@ -1,0 +1,88 @@
+"""`signal-gateway token`: tokens of operators, issued and revoked beside a running server or without one (CONTRACT.md §4)."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from signal_gateway.cli_errors import CommandFailed
+from signal_gateway.cli_keys import wall_ms
+from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, RoleName, read_config, scope_asked
+
+if TYPE_CHECKING:
+    from signal_gateway.config import Config
+    from signal_gateway.services.operators import Operators
+
+SECONDS_PER_DAY = 86_400
+R = TypeVar("R")
+
+tokens = typer.Typer(help="Tokens of operators.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@tokens.command()
+def issue(
+    subject: Annotated[str, typer.Option(help="Who is to have it: a person, or a program.")],
+    role: Annotated[
+        RoleName, typer.Option(help="viewer reads, operator commands, admin makes keys and deletes devices.")
+    ] = RoleName.OPERATOR,
+    devices: DevicesOption = None,
+    groups: GroupsOption = None,
+    expires_days: Annotated[float | None, typer.Option(min=0.0, help="Days that it is good for; else auth.token_expiry seconds.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Issue a token for the operator's API. It is shown once, alone on the last line."""
+    from signal_gateway.domain.access import Role
+
+    settings = read_config(config)
+    seconds = settings.auth.token_expiry if expires_days is None else round(expires_days * SECONDS_PER_DAY)
+
+    async def work(operators: "Operators") -> tuple[str, str]:
+        try:
+            token = await operators.issue(subject, Role(role.value), scope_asked(devices, groups), seconds)
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
+        return token, operators.token_id_of(token) or ""
+
+    token, token_id = _with_operators(settings, work)
+    print(f"{role.value} token {token_id} for {subject}, good for {seconds} s: this is the only time that it is shown")
+    print(token)
+
+
+@tokens.command()
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `token issue` showed; a whole token will do, too.")],
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a token. A running server refuses it within 5 seconds, and ends its links."""
+
+    async def work(operators: "Operators") -> bool:
+        found = operators.token_id_of(token_id) if "." in token_id else token_id
+        if found is None:
+            raise CommandFailed("this is no token of this gateway, or its time is over already")
+        return await operators.revoke(found)
+
+    if not _with_operators(read_config(config), work):
+        raise CommandFailed("this token was revoked before")
+    print("revoked")
+
+
+def _with_operators(config: "Config", work: "Callable[[Operators], Awaitable[R]]") -> R:
+    import trio
+
+    from signal_gateway.bus.local import LocalBus
+    from signal_gateway.cli_start import database_open
+    from signal_gateway.config_safety import token_secret
+    from signal_gateway.observe.metrics import Metrics
+    from signal_gateway.services.credentials import Credentials
+    from signal_gateway.services.operators import Operators
+    from signal_gateway.services.secret_file import read_or_make_secret
+
+    async def run() -> R:
+        metrics = Metrics()
+        pepper = read_or_make_secret(config.data_dir / "secrets" / "pepper")
+        async with database_open(config) as database:
+            bus = LocalBus(metrics)
+            credentials = Credentials(database, bus, pepper, wall_ms)
+            return await work(Operators(database, bus, credentials, None, metrics, token_secret(config), wall_ms))
+
+    return trio.run(run)

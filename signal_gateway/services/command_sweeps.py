@@ -1,0 +1,52 @@
+"""What nobody asks for: commands whose deadline has passed, and those that wait for a device that is no more."""
+
+from collections.abc import Callable
+from random import Random
+
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.command_rules import Cancelled, CommandEvent, TimedOut
+from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.events import DeviceDeleted
+from signal_gateway.storage import commands as kept
+from signal_gateway.storage.database import Database
+
+SWEEP_EVERY_S = 1.0
+"""How often deadlines are looked at: their precision."""
+SWEEP_ROWS = 500
+SERVER = "server"
+"""Who cancels what waits for a device that was deleted."""
+
+
+class CommandSweeps:
+    """Finds them and hands on an event for each. A database that is away is asked again the next time."""
+
+    def __init__(self, database: Database, bus: Bus, wall_ms: Callable[[], int], apply: Callable[[CommandEvent], object]) -> None:
+        self._database = database
+        self._wall_ms = wall_ms
+        self._apply = apply
+        self._deleted: dict[str, None] = {}
+        self.random = Random()
+        """Spreads retries; a simulated world has it drawn from its seed."""
+        bus.subscribe(DeviceDeleted, lambda event: self._deleted.setdefault(event.device_id))
+
+    async def run(self) -> None:
+        """Once a second, until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            try:
+                await self._sweep()
+            except DatabaseDown:
+                continue
+
+    async def _sweep(self) -> None:
+        now = self._wall_ms()
+        for message_id in await self._database.read(lambda connection: kept.overdue(connection, now, SWEEP_ROWS)):
+            self._apply(TimedOut(message_id, now, self.random.random()))
+        for device_id in list(self._deleted):
+            ids = await self._database.read(lambda connection: kept.open_ids(connection, device_id, SWEEP_ROWS))  # noqa: B023
+            for message_id in ids:
+                self._apply(Cancelled(message_id, SERVER, now))
+            if not ids:
+                del self._deleted[device_id]
