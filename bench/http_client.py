@@ -18,7 +18,9 @@ class HttpClient:
     def __init__(self, stream: trio.SocketStream, host: str, token: str) -> None:
         self._stream = stream
         self._connection = h11.Connection(h11.CLIENT)
-        self._headers = [("Host", host), ("Authorization", f"Bearer {token}"), ("Content-Type", "application/json")]
+        self._headers = [("Host", host), ("Content-Type", "application/json")]
+        if token:
+            self._headers.append(("Authorization", f"Bearer {token}"))
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status, and the body as JSON. Raises trio.TooSlowError, trio.BrokenResourceError when the server is gone."""

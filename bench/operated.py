@@ -1,5 +1,6 @@
 """The gateway as an operator has it: started as its users start it, with a token for its API, and phones that obey."""
 
+import json
 import os
 import re
 import subprocess
@@ -48,9 +49,10 @@ class Operated(Server):
     token: str
 
 
-def prepare(folder: Path, dispatched_s: float = 120.0) -> str:
-    """Write the configuration into an empty folder and issue a token."""
-    text = CONFIG.format(api_keys="[]", enrolment_key=ENROLMENT_KEY, server="").replace("[http]\nport = 0\n", "")
+def prepare(folder: Path, dispatched_s: float = 120.0, agents: int = 0) -> str:
+    """Write the configuration into an empty folder and issue a token. So many agents are known, as `bench.messages.CONNECT` has them."""
+    keys = json.dumps([f"bench-{number:05}:bench-token-{number:05}" for number in range(agents)])
+    text = CONFIG.format(api_keys=keys, enrolment_key=ENROLMENT_KEY, server="").replace("[http]\nport = 0\n", "")
     (folder / "config.toml").write_text(text + MORE.format(dispatched_s=dispatched_s).replace("[http]", "[http]\nport = 0"))
     command = [sys.executable, "-m", "signal_gateway", "token", "issue", "--subject", "bench", "--role", "admin"]
     done = subprocess.run([*command, "--config", "config.toml"], cwd=folder, env=_environ(), capture_output=True, text=True, check=False)
@@ -63,9 +65,12 @@ def prepare(folder: Path, dispatched_s: float = 120.0) -> str:
 def started(folder: Path, token: str, *before: str) -> Generator[tuple[Operated, subprocess.Popen[str]]]:
     """The gateway in a folder that was prepared, on its core; `before` stands in front of its command. Killed at the end."""
     command = [*before, sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
-    with subprocess.Popen(
-        command, cwd=folder, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    ) as process:
+    with (
+        (folder / "stderr.txt").open("ab") as stderr,
+        subprocess.Popen(
+            command, cwd=folder, env=_environ(), stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        ) as process,
+    ):
         try:
             os.sched_setaffinity(process.pid, {cores()[0]})
             websocket = _found(process, r"ws://127\.0\.0\.1:\d+/ws")
@@ -76,11 +81,11 @@ def started(folder: Path, token: str, *before: str) -> Generator[tuple[Operated,
 
 
 @contextmanager
-def operated_gateway() -> Generator[Operated]:
+def operated_gateway(agents: int = 0) -> Generator[Operated]:
     """One in a folder of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with started(folder, prepare(folder)) as (server, _):
+        with started(folder, prepare(folder, agents=agents)) as (server, _):
             yield server
 
 
@@ -99,7 +104,7 @@ class TimedPhone(SimulatedPhone):
 
 
 def phones_of(url: Callable[[], str], count: int, behaviour: Behaviour = QUIET) -> list[TimedPhone]:
-    """Phones `bench-0000` to…, each with one SIM; they dial whatever `url` says at the time."""
+    """Phones `phone-00000` to…, each with one SIM; they dial whatever `url` says at the time."""
 
     def dial(resource: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Client]:
         return open_client(url().removesuffix("/ws") + resource, headers)
@@ -147,7 +152,7 @@ def ranked(took_s: Sequence[float], share: float) -> float:
 
 def _profile(number: int) -> PhoneProfile:
     card = {"slot_index": 0, "carrier_name": "Turkcell", "phone_number": f"+90555{number:07d}", "is_active": True}
-    return PhoneProfile(f"bench-{number:04d}", f"queue-{number:04d}", sim_cards=[card])
+    return PhoneProfile(f"phone-{number:05d}", f"queue-{number:04d}", sim_cards=[card])
 
 
 def _environ() -> dict[str, str]:

@@ -36,7 +36,7 @@ def empty_api() -> Generator[Operated]:
             found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
             if found is None:
                 raise Unmeasured("the empty handler did not start")
-            yield Operated(process.pid, "", int(found[1]), "none")
+            yield Operated(process.pid, "", int(found[1]), "")
         finally:
             process.kill()
 
