@@ -76,7 +76,7 @@ class Lives:
         history = await self._history()
         found = breaches(history)
         for finding in found:
-            print(finding, file=sys.stderr)
+            print(finding, *_about(history, finding.partition(" ")[0]), sep="\n  ", file=sys.stderr)
         laws = {"lost": command_laws.nothing_is_lost, "doubled": command_laws.nothing_is_done_twice}
         figures = {name: float(len(list(law(history)))) for name, law in laws.items()}
         figures["backward"] = float(len(list(command_laws.no_step_leads_back(history))))
@@ -163,6 +163,12 @@ class Lives:
 
     def _url(self) -> str:
         return self._server.url if self._server is not None else "ws://127.0.0.1:9/ws"
+
+
+def _about(history: CommandHistory, message_id: str) -> list[object]:
+    """What is known of a command, for whoever has to find out what happened to it."""
+    effects = [effect for effect in history.effects if effect.message_id == message_id]
+    return [history.commands.get(message_id), *history.steps.get(message_id, ()), *effects]
 
 
 def _effects(phone: TimedPhone) -> list[Effect]:

@@ -11,6 +11,8 @@ from signal_gateway.domain.phone_settings import PhoneSettings
 
 CRITICAL_BATTERY_PERCENT = 5
 BARS_MAX = 4
+SIM_SLOTS = 8
+"""Slots that a phone may have. A card beyond them is not looked at: each slot has alarms and a row of its own."""
 
 
 class AlarmType(StrEnum):
@@ -95,7 +97,11 @@ def readings(status: DeviceStatus, settings: PhoneSettings, hysteresis: Hysteres
         if reading is not None:
             yield reading
     bars = [(None, status.signal_strength)]
-    bars += [(card.slot_index, card.signal_strength) for card in status.sim_cards or () if card.is_active is not False]
+    bars += [
+        (card.slot_index, card.signal_strength)
+        for card in status.sim_cards or ()
+        if card.is_active is not False and 0 <= card.slot_index < SIM_SLOTS
+    ]
     for slot, strength in bars:
         if strength is not None and (reading := _signal(slot, strength, settings, hysteresis.signal_bars)) is not None:
             yield reading

@@ -19,6 +19,10 @@ UNLIMITED = 1_000_000_000
 """What is left where no limit holds."""
 
 
+SWITCHED_OFF_FOR_BALANCE = "sim_balance_low"
+"""A SIM that was switched off for this may still dial: no other way leads to a better balance."""
+
+
 class Windows(NamedTuple):
     """The day and the month that a moment belongs to. Names sort as the windows follow each other; ends are milliseconds since 1970."""
 
@@ -93,8 +97,9 @@ def windows(now_ms: int, zone: tzinfo, reset_hour: int) -> Windows:
 
 
 def wait_for(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: bool, now_ms: int, *, is_sms: bool = True) -> Wait | None:
-    """Why a SIM may not send now; None when it may. What is no SMS waits only for a SIM that rests or is switched off."""
-    if usage.disabled_reason is not None:
+    """Why a SIM may not send now; None when it may. What is no SMS waits only for a SIM that rests, or is switched off for another reason
+    than its balance."""
+    if usage.disabled_reason is not None and (is_sms or usage.disabled_reason != SWITCHED_OFF_FOR_BALANCE):
         return Wait("sim_disabled")
     if usage.parked_until is not None and usage.parked_until > now_ms:
         return Wait("sim_parked", usage.parked_until)
@@ -149,10 +154,10 @@ def after_success(usage: SimUsage) -> SimUsage:
 
 
 def remaining(rules: SimRules, usage: SimUsage, now_ms: int) -> int:
-    """How many units it may still send, by the nearest of its limits."""
-    if not rules.limits_enabled:
-        return UNLIMITED
+    """How many units it may still send, by the nearest of its limits; without limits the less it has sent this month, the more."""
     rolled = _rolled(usage, rules.windows(now_ms))
+    if not rules.limits_enabled:
+        return UNLIMITED - rolled.month_used
     return max(0, min(rules.daily_max - rolled.day_used, rules.monthly_max - rolled.month_used))
 
 

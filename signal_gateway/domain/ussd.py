@@ -32,20 +32,22 @@ _SECRET = re.compile(r"\*#\*#.*|\*2767\*.*")
 """Codes of a phone itself, which open its menus or wipe it. No network knows them."""
 
 _MENU_WORDS = re.compile(
-    r"\b(?:menu|menü|seçenek|option|(?:seçiniz|select|giriniz|enter|geri|back|ç\u0131k\u0131ş|exit|iptal|cancel)\b)", re.IGNORECASE
+    r"\b(?:menu|menü|seçenek|seçiniz|giriniz|ç\u0131k\u0131ş|iptal|(?:options?|select|enter|geri|back|exit|cancel)\b)", re.IGNORECASE
 )
-"""Stems that take endings, and words that mean something else with one: `center`, `feedback`, `background`, `cancelled`."""
-_NUMBERED = re.compile(r"\s([1-3])[.):-](?![0-9])")
+"""Words of T-41. Turkish ones take endings; the others are whole, for a background or something that was cancelled is no menu."""
+_NUMBERED = re.compile(r"\s([1-3])\s?[.):-](?![0-9])")
+"""A choice; a digit right behind the sign makes it an amount, a time or a date."""
 
 BALANCE = re.compile(
-    r"(?:bakiye|balance|kredi|credit|guthaben|saldo|solde)[^0-9\n-]{0,40}(?:-[\s:>]{1,4}[^0-9\n-]{0,20})?"
-    r"(?P<balance>(?:-[$€£₺]?)?[0-9]{1,12}(?:[.,' \u00a0\u202f][0-9]{3}(?![0-9])){0,4}(?:[.,][0-9]{1,4})?)(?![0-9]|[.,'/:][0-9])",
+    r"(?:bakiye|balance|kredi|credit|kalan|remaining|guthaben|saldo|solde)[^0-9\n-]{0,40}(?:-[\s:>]{1,4}[^0-9\n-]{0,20})?"
+    r"(?P<balance>(?:-[$€£₺]?)?[0-9]{1,12}(?:[.,' \u00a0\u202f][0-9]{3}(?![0-9])){0,4}(?:[.,][0-9]{1,4})?)(?![0-9]|[.,'/:][0-9]"
+    r"|\s?(?:[KMG]B|dk|dakika|min|sms|adet|gün|days?|%))",
     re.IGNORECASE,
 )
 """A balance as carriers word it; another pattern may be set, with a group of the same name.
 
-A word for it, at most 40 characters without a digit, an amount. `Remaining` and its like are not among the words, for minutes and
-messages remain as well, and a number that is too small keeps a SIM from sending. What looks like a date or a time is no amount.
+A word for it, at most 40 characters without a digit, an amount. What looks like a date, a time, a volume, minutes or messages is none: a
+balance that is too small keeps a SIM from sending.
 """
 ANSWER_CHARS_READ = 2000
 """Of an answer, so much is looked through."""

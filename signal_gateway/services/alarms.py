@@ -14,7 +14,7 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
-from signal_gateway.domain.alarm import Alarm, AlarmKey, AlarmType, Hysteresis, Reading, Severity, readings
+from signal_gateway.domain.alarm import SIM_SLOTS, Alarm, AlarmKey, AlarmType, Hysteresis, Reading, Severity, readings
 from signal_gateway.domain.command import Command, CommandState
 from signal_gateway.domain.device import DeviceStatus, SimCard
 from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
@@ -25,6 +25,7 @@ from signal_gateway.domain.events import (
     DeviceSeen,
     DeviceUnlinked,
     ReportFiled,
+    SettingsChanged,
     SimChanged,
     SimSwitched,
 )
@@ -34,13 +35,14 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.storage import alarms as kept
 from signal_gateway.storage import records, sims
-from signal_gateway.storage.alarms import Acknowledge, AlarmChange, Clear, Raise
+from signal_gateway.storage.alarms import Acknowledge, Clear, Raise
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.sims import Seen, SimKey, Switch
 
 PHONE = "phone"
 SWEEP_EVERY_S = 1.0
+MS_PER_MINUTE = 60_000
 SIM_ALARMS = frozenset({AlarmType.SIM_BALANCE_LOW, AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.USSD_BLOCKED})
 """Alarms of a SIM after which it is not used, where `auto_disable_sim_on_alarm` says so (T-45)."""
 CLEARED_BY_PEOPLE = frozenset(
@@ -84,10 +86,12 @@ class Alarms:
         self._hysteresis = Hysteresis(settings.battery_clear_percent, settings.signal_clear_bars)
         self._sims_remembered_max = settings.sims_remembered_max
         self._wall_ms = wall_ms
-        self._open: dict[AlarmKey, Severity | None] = {}
+        self._open: dict[AlarmKey, Severity] = {}
         self._failures: Counter[str] = Counter()  # of each device, in a row
         self._linked: set[str] = set()
-        self._away: list[tuple[int, str]] = []  # when to look whether a device is still away
+        self._away_since: dict[str, int] = {}
+        self._watched: set[str] = set()
+        self._away: list[tuple[int, str]] = []  # when to look whether one is still away: one entry each
         self._seen: OrderedDict[SimKey, tuple[tuple[str, str], ...]] = OrderedDict()
         self._limits = metrics.limits
         self._raised = metrics.counter("alarms_raised_total", "Alarms raised, by type.", ("type",))
@@ -99,6 +103,7 @@ class Alarms:
             (DeviceLinked, self._hear_linked),
             (DeviceUnlinked, self._hear_unlinked),
             (CommandChanged, self._hear_command),
+            (SettingsChanged, self._hear_settings),
         ):
             subscribe(event, hear)
 
@@ -131,10 +136,11 @@ class Alarms:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Know what is open, and raise `offline` for phones that stay away longer than their settings allow (C-28)."""
-        self._open = dict.fromkeys(await self._database.read(kept.open_keys))
+        self._open = await self._database.read(kept.open_severities)
         now = self._wall_ms()
         for device_id, last_at in await self._database.read(lambda connection: records.last_activities(connection, PHONE)):
-            self._watch(device_id, now if last_at is None else min(now, last_at))
+            if device_id not in self._linked:
+                self._watch(device_id, now if last_at is None else min(now, last_at), 1)  # its own settings are read then
         task_status.started()
         while True:
             await trio.sleep(SWEEP_EVERY_S)
@@ -164,12 +170,18 @@ class Alarms:
     def _hear_linked(self, event: DeviceLinked) -> None:
         if event.kind == PHONE:
             self._linked.add(event.device_id)
+            self._away_since.pop(event.device_id, None)
             self._clear(AlarmKey(event.device_id, AlarmType.OFFLINE), event.at)
 
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
         if event.kind == PHONE:
             self._linked.discard(event.device_id)
             self._watch(event.device_id, event.at)
+
+    def _hear_settings(self, event: SettingsChanged) -> None:
+        since = self._away_since.get(event.device_id)
+        if since is not None:
+            self._look_at(event.device_id, since + MS_PER_MINUTE * event.settings.offline_threshold_minutes)
 
     def _hear_command(self, event: CommandChanged) -> None:
         command = event.command
@@ -189,13 +201,16 @@ class Alarms:
         key = AlarmKey(device_id, reading.type, reading.sim_slot)
         if not reading.is_raised:
             self._clear(key, at)
-        elif key not in self._open or self._open[key] not in (None, reading.severity):
+        elif self._open.get(key) is not reading.severity:
             self._raise(key, reading.severity, reading.message, "server")
 
     def _raise_reported(self, report: Report, alarm_type: AlarmType) -> None:
         said, slot = report.data.get("severity"), report.data.get("sim_slot")
+        has_slot = (
+            isinstance(slot, int) and not isinstance(slot, bool) and 0 <= slot < SIM_SLOTS
+        )  # the fields that the seed has not are not checked
         severity = Severity(str(said)) if said in set(Severity) else Severity.WARNING
-        key = AlarmKey(report.device_id, alarm_type, slot if isinstance(slot, int) else None)
+        key = AlarmKey(report.device_id, alarm_type, slot if has_slot else None)
         message = str(report.data.get("message") or f"the device reports {alarm_type.value}")
         self._raise(key, severity, message, "device")
         if alarm_type is AlarmType.OFFLINE:  # told late by one that is here again: kept as history (C-28)
@@ -234,26 +249,43 @@ class Alarms:
             if key.sim_slot is not None and key.type in SIM_ALARMS and self._directory.settings(key.device_id).auto_disable_sim_on_alarm:
                 self._switch((key.device_id, key.sim_slot), key.type.value)
         self._open[key] = severity
-        self._post(Raise(key, severity, message, source, self._wall_ms()))
+        self._post(Raise(key, severity, message, source, self._wall_ms()), severity)
 
     def _clear(self, key: AlarmKey, at: int) -> None:
-        if key in self._open:
-            del self._open[key]
-            self._post(Clear(key, at))
+        severity = self._open.pop(key, None)
+        if severity is not None:
+            self._post(Clear(key, at), severity)
 
-    def _post(self, change: AlarmChange) -> None:
+    def _post(self, change: Raise | Clear, severity: Severity) -> None:
+        """What the database does not take is as it was before: the next reading tries it again."""
+
+        def undo() -> None:
+            if isinstance(change, Raise):
+                self._open.pop(change.key, None)
+            else:
+                self._open.setdefault(change.key, severity)
+
         def done(came: Alarm | Exception | None) -> None:
             if isinstance(came, Alarm):
                 self._follow(came)
+            elif came is not None:
+                undo()
 
-        self._writer.post(kept.apply, change, done)
+        if not self._writer.post(kept.apply, change, done):
+            undo()
 
     def _follow(self, alarm: Alarm) -> None:
         if alarm.cleared_at is not None:
             self._open.pop(alarm.key, None)
             if alarm.sim_slot is not None and alarm.type in SIM_ALARMS:
-                self._switch((alarm.device_id, alarm.sim_slot), None)
+                self._switch_on(alarm.device_id, alarm.sim_slot)
         self._bus.publish(AlarmChanged(alarm))
+
+    def _switch_on(self, device_id: str, slot: int) -> None:
+        """One of its alarms is over: a SIM may be used again, unless it has another one."""
+        others = (kind for kind in AlarmType if kind in SIM_ALARMS and AlarmKey(device_id, kind, slot) in self._open)
+        reason = next(others, None) if self._directory.settings(device_id).auto_disable_sim_on_alarm else None
+        self._switch((device_id, slot), reason)
 
     def _switch(self, key: SimKey, reason: str | None) -> None:
         def done(came: object) -> None:
@@ -262,26 +294,44 @@ class Alarms:
 
         self._writer.post(sims.switch, Switch(key, reason), done)
 
-    def _watch(self, device_id: str, since_ms: int) -> None:
-        minutes = self._directory.settings(device_id).offline_threshold_minutes
-        heappush(self._away, (since_ms + 60_000 * minutes, device_id))
+    def _watch(self, device_id: str, since_ms: int, minutes: int | None = None) -> None:
+        """Look at it when it may have been away for too long. One that came meanwhile and went again is looked at then, and once more."""
+        self._away_since[device_id] = since_ms
+        if device_id not in self._watched:
+            if minutes is None:
+                minutes = self._directory.settings(device_id).offline_threshold_minutes
+            self._look_at(device_id, since_ms + MS_PER_MINUTE * minutes)
+
+    def _look_at(self, device_id: str, at_ms: int) -> None:
+        self._watched.add(device_id)
+        heappush(self._away, (at_ms, device_id))
 
     async def _look_for(self, device_id: str, now: int) -> None:
         """A phone may have been away for too long."""
+        self._watched.discard(device_id)
         key = AlarmKey(device_id, AlarmType.OFFLINE)
-        if device_id in self._linked or key in self._open:
+        if device_id not in self._away_since or key in self._open:
             return
         try:
             device = await self._directory.find(device_id)
         except DatabaseDown:
-            heappush(self._away, (now + round(1000 * SWEEP_EVERY_S), device_id))
+            self._look_at(device_id, now + round(1000 * SWEEP_EVERY_S))
             return
-        if device is not None and device.settings.enable_offline_alarms and device_id not in self._linked:
-            minutes = device.settings.offline_threshold_minutes
-            self._raise(key, Severity.ERROR, f"no contact for {minutes} minutes", "server")
+        since = self._away_since.get(device_id)  # it may have come while we waited
+        if device is None:
+            self._away_since.pop(device_id, None)
+        if since is None or device is None or not device.settings.enable_offline_alarms:
+            return
+        minutes = device.settings.offline_threshold_minutes
+        if now < since + MS_PER_MINUTE * minutes:
+            self._look_at(device_id, since + MS_PER_MINUTE * minutes)
+            return
+        self._raise(key, Severity.ERROR, f"no contact for {minutes} minutes", "server")
 
     def _look_at_sims(self, device_id: str, status: DeviceStatus) -> None:
         for card in status.sim_cards or ():
+            if not 0 <= card.slot_index < SIM_SLOTS:
+                continue
             ids = tuple((name, each.digest) for name in ("imei", "imsi") if (each := getattr(card, name)) is not None)
             key = (device_id, card.slot_index)
             if ids and self._seen.get(key) != ids:

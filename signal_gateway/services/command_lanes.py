@@ -24,8 +24,8 @@ NO_SIM = None
 """The place of commands that need no SIM: one of them at a time."""
 UNKNOWN_SLOTS = (0,)
 """Of a phone that has not told of its SIMs yet."""
-SIM_WIDE = frozenset({"sim_parked", "sim_disabled"})
-"""Reasons to wait that hold for whatever a SIM is to do; the others are of SMS alone."""
+SIM_WIDE = frozenset({"sim_parked"})
+"""Reasons to wait that hold for whatever a SIM is to do. The others may be of SMS alone: another command is asked for its own."""
 Place = int | None
 
 

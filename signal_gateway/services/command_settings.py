@@ -1,5 +1,6 @@
 """Section `[commands]`: what may be sent, how long each state may last, and what SIMs are spared."""
 
+import re
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -80,6 +81,9 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(f"time_zone: {self.time_zone!r} is no time zone") from None
 
+        if self.balance_pattern:
+            _check_pattern(self.balance_pattern)
+
     def policy(self) -> CommandPolicy:
         """The rules of a command's life that these settings make."""
         other = dict.fromkeys((CommandKind.FIND_DEVICE, CommandKind.ALARM_START, CommandKind.ALARM_STOP), self.other_retries)
@@ -98,3 +102,12 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             accepted_s=self.accepted_s,
             delivery_s=self.delivery_s,
         )
+
+
+def _check_pattern(text: str) -> None:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ValueError(f"balance_pattern is no regular expression: {error}") from None
+    if "balance" not in pattern.groupindex:
+        raise ValueError("balance_pattern needs a group of the name balance: (?P<balance>...)")

@@ -5,7 +5,7 @@ operator = await operators.prove(bearer, address)
 """
 
 import os
-from base64 import urlsafe_b64encode
+from base64 import b32encode
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -104,7 +104,10 @@ class Operators:
         """A new token. It is kept nowhere; the audit trail keeps its id. Raises ValueError, DatabaseDown, DiskFull."""
         if not 0 < expires_s <= TOKEN_LIFE_S_MAX:
             raise ValueError(f"a token is good for 1 second to {TOKEN_LIFE_S_MAX // 86400} days")
-        token_id, now = urlsafe_b64encode(self.random_bytes(TOKEN_ID_BYTES)).decode(), self._wall_ms()
+        token_id = (
+            b32encode(self.random_bytes(TOKEN_ID_BYTES)).decode().lower().rstrip("=")
+        )  # letters and digits: none looks like an option
+        now = self._wall_ms()
         token = self._signer.sign(subject, role, scope, token_id, now // 1000, expires_s)
         entry = AuditEntry(now, actor, "token_issue", token_id, "ok", detail=f"{role.value} token for {subject}")
         await self._database.write(lambda connection: write_audit(connection, entry))

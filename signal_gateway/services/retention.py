@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 import trio
@@ -74,16 +76,24 @@ class Retention:
         for kind in retention.KINDS:
             days = 1.0 if kind == "tokens" else getattr(self._settings, f"{kind}_days")
             if days > 0:
-                await self._delete(kind, now - round(days * MS_PER_DAY))
+                await self._delete(kind, partial(retention.delete_some, kind, now - round(days * MS_PER_DAY)))
+        if self._settings.commands_days > 0:
+            await self._delete_commands(now - round(self._settings.commands_days * MS_PER_DAY))
         month = datetime.fromtimestamp((now - MONTHS_KEPT_MS) / 1000, UTC).strftime("%Y-%m")
-        rows = await self._writer.call(lambda connection: retention.delete_recipients(connection, month))
-        self._deleted.add("recipients", by=rows)
+        await self._delete("recipients", partial(retention.delete_recipients, month))
 
-    async def _delete(self, kind: str, before_ms: int) -> None:
+    async def _delete(self, kind: str, some: Callable[[Any, int], int]) -> None:
         step = self._settings.step_rows
         while True:
-            rows = await self._writer.call(lambda connection: retention.delete_some(connection, kind, before_ms, step))
+            rows = await self._writer.call(lambda connection: some(connection, step))
             self._deleted.add(kind, by=rows)
             if rows < step:
                 return
+            await trio.sleep(self._settings.pause_s)
+
+    async def _delete_commands(self, before_ms: int) -> None:
+        walk = retention.Walk(0, 0)
+        while (last_id := walk.last_id) is not None:
+            walk = await self._writer.call(partial(retention.delete_commands, before_ms, last_id, self._settings.step_rows))
+            self._deleted.add("commands", by=walk.deleted)
             await trio.sleep(self._settings.pause_s)

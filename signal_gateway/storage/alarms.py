@@ -78,10 +78,11 @@ def find_one(connection: Connection, alarm_id: int) -> Alarm | None:
     return None if row is None else _alarm_of(row)
 
 
-def open_keys(connection: Connection) -> list[AlarmKey]:
-    """What there are open alarms of."""
-    query = select(alarms.c.device_id, alarms.c.alarm_type, alarms.c.sim_slot).where(alarms.c.cleared_at.is_(None))
-    return [AlarmKey(row[0], AlarmType(row[1]), row[2]) for row in connection.execute(query)]
+def open_severities(connection: Connection) -> dict[AlarmKey, Severity]:
+    """What there are open alarms of, and how bad each is."""
+    columns = alarms.c
+    query = select(columns.device_id, columns.alarm_type, columns.sim_slot, columns.severity).where(columns.cleared_at.is_(None))
+    return {AlarmKey(row[0], AlarmType(row[1]), row[2]): Severity(row[3]) for row in connection.execute(query)}
 
 
 def _apply(connection: Connection, change: AlarmChange) -> Alarm | None:

@@ -1,4 +1,4 @@
-"""Who may call what: every route with nobody, with a wrong token, and with each role."""
+"""Who may call what: every route with nobody, with a wrong token, and with each role (H03, H05)."""
 
 import pytest
 import trio

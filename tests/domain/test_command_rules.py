@@ -1,4 +1,4 @@
-"""The life of a command: which events lead where, and that none leads back."""
+"""The life of a command: which events lead where, and that none leads back (H21, H22)."""
 
 from typing import Any
 

@@ -206,6 +206,9 @@ def test_what_is_no_sms_is_held_by_parking_and_disabling_alone():
     assert wait_for(sim, SimUsage(parked_until=NOON + 5), 0, False, NOON, is_sms=False) == Wait("sim_parked", NOON + 5)
     assert wait_for(sim, SimUsage(parked_until=NOON), 0, False, NOON, is_sms=False) is None
     assert wait_for(sim, SimUsage(disabled_reason="x"), 0, False, NOON, is_sms=False) == Wait("sim_disabled")
+    # Only by dialling can it become known that there is money again.
+    assert wait_for(sim, SimUsage(disabled_reason="sim_balance_low"), 0, False, NOON, is_sms=False) is None
+    assert wait_for(sim, SimUsage(disabled_reason="sim_balance_low"), 1, False, NOON) == Wait("sim_disabled")
 
 
 def test_a_refund_reaches_only_the_windows_it_was_counted_in():
@@ -297,7 +300,7 @@ def test_what_remains_is_told_by_the_nearest_limit():
     assert remaining(rules(), usage, NOON) == 3
     assert remaining(rules(monthly_max=1000), usage, NOON) == 6
     assert remaining(rules(daily_max=3), usage, NOON) == 0
-    assert remaining(rules(limits_enabled=False), usage, NOON) == UNLIMITED
+    assert remaining(rules(limits_enabled=False), usage, NOON) == UNLIMITED - usage.month_used  # who has sent less goes first
     assert remaining(rules(), SimUsage(), NOON) == 10
 
 

@@ -51,7 +51,9 @@ def seen_by_smsutil(text: str) -> tuple[str, int, int]:
 texts = st.one_of(
     st.text(st.sampled_from(ALPHABET), max_size=700),
     st.text(st.sampled_from("ab€|😀ş"), min_size=60, max_size=700),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\x1b"), max_size=300
+    ),  # the other takes a bare escape for a letter
     st.builds(lambda a, b: "a" * a + "€" * b, st.integers(0, 400), st.integers(0, 200)),
 )
 

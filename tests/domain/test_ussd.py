@@ -126,7 +126,7 @@ def test_no_writing_of_a_redirection_passes(procedure: str, service: str, fields
             "SEC\u0327ENEK",
             "MENU\u0308",
         ),
-        *("1. Bakiye 2. Paketler", "1.Bakiye\n2.Paket", "1) Balance 2) Data", "1-Bakiye\n2-Paket", "1:a 3:b"),
+        *("1. Bakiye 2. Paketler", "1.Bakiye\n2.Paket", "1) Balance 2) Data", "1-Bakiye\n2-Paket", "1 - A\n3 - B", "iptali", "1:a 3:b"),
     ],
 )
 def test_a_menu_is_known_by_its_words_or_numbers(text: str):
@@ -170,6 +170,8 @@ def test_an_answer_is_no_menu(text: str):
         ("Saldo 12.345.678", "12345678"),
         ("Kalan 5 SMS", None),
         ("remaining: 30 min", None),
+        ("Kalan 1.5GB", None),
+        ("Kalan 12,50 TL", "12.50"),
         ("Balance 15 TL, 30 SMS", "15"),
         ("balance -3.40", "-3.40"),
         ("balance -$3.40", "-3.40"),

@@ -101,7 +101,7 @@ async def test_a_server_killed_while_a_hundred_are_under_way_ends_each_in_one_st
                     await trio.sleep(0.5)
                     listed = await caller.call("GET", "/api/commands?limit=500")
                     states = {each["message_id"]: each["state"] for each in listed["items"]}
-            done = Counter(sms.message_id for phone in phones for sms in phone.sent)
+            done = Counter(effect.message_id for phone in phones for effect in phone.sent)
             assert states.keys() == accepted
             assert max(done.values()) == 1, done.most_common(3)
             assert {message_id for message_id, state in states.items() if state == "sent"} <= done.keys()

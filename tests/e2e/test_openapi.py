@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: schemathesis calls every route of the real server, with data that fits and data that does not.
+"""The OpenAPI document tells the truth: schemathesis calls every route of the server, with data that fits and data that does not (H31).
 
 What a rule refuses that no schema can say - a number that is none, a code that is not allowed - is answered 400: that is expected, too.
 """

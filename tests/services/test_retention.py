@@ -1,8 +1,11 @@
 """Old rows go, in steps; young ones, open ones and those that are to be kept for ever stay."""
 
+from typing import Any
+
 import pytest
 import trio
 from sqlalchemy import func, insert, select
+from sqlalchemy.dialects import sqlite
 from trio.testing import MockClock
 
 from signal_gateway.domain.command import CommandState
@@ -12,6 +15,7 @@ from signal_gateway.services.retention import MS_PER_DAY, Retention, RetentionSe
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import InlineDatabase
+from signal_gateway.storage.retention import _KINDS, KINDS
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.storage.tables import (
     alarms,
@@ -52,9 +56,9 @@ def fill(connection: kept.Connection, age_days: float, count: int = 1) -> None:
         connection.execute(insert(alarms).values(alarm_type="offline", cleared_at=at, **values))
         connection.execute(insert(alarms).values(alarm_type="offline", cleared_at=None, **values))
         connection.execute(insert(revoked_tokens).values(token_id=name, subject="s", revoked_at=at, expires_at=at))
-        here = round(age_days * 1000) + number
-        done = command(id=here, message_id=name, state=CommandState.SENT, final_at=at, deadline_at=None)
-        open_one = command(id=here + 500_000_000, message_id=f"open {name}")
+        here = 100_000_000 - round(age_days * 1000) + number
+        done = command(id=here, message_id=name, state=CommandState.SENT, created_at=at, final_at=at, deadline_at=None)
+        open_one = command(id=here + 500_000_000, message_id=f"open {name}", created_at=at)
         kept.keep(connection, [done])
         kept.keep(connection, [open_one])
         connection.execute(insert(command_steps).values(message_id=name, at=at, state="sent", attempt=1))
@@ -122,6 +126,54 @@ async def test_recipients_of_months_that_count_no_more_are_forgotten(autojump_cl
     await Retention(writer, ALL_OLD, metrics, lambda: NOW).delete_old()
     months = await writer.call(lambda connection: sorted(connection.scalars(select(sim_recipients.c.month))))
     assert months == ["2025-10", "2025-11", "2026-01"]
+
+
+async def test_no_step_is_larger_than_it_may_be(autojump_clock: MockClock, writer: BatchWriter, metrics: Metrics):
+    def add(connection: kept.Connection) -> None:
+        rows = [{"device_id": "d", "slot": 0, "month": "2025-01", "phone_number": f"+{number}"} for number in range(10)]
+        connection.execute(insert(sim_recipients), rows)
+        fill(connection, 11, 10)
+
+    await writer.call(add)
+    real, gone = writer.call, list[int]()
+
+    async def call(work: Any) -> Any:
+        before = sum((await real(counts)).values())
+        result = await real(work)
+        gone.append(before - sum((await real(counts)).values()))
+        return result
+
+    writer.call = call  # type: ignore[method-assign]
+    await Retention(writer, ALL_OLD, metrics, lambda: NOW).delete_old()
+    assert max(gone) == 6  # three commands with a line of timeline each
+    assert (await real(counts))["sim_recipients"] == 0
+
+
+async def test_old_commands_that_are_open_do_not_stop_the_walk(autojump_clock: MockClock, writer: BatchWriter, metrics: Metrics):
+    def add(connection: kept.Connection) -> None:
+        for number in range(1, 21):
+            ended = {} if number <= 10 else {"state": CommandState.SENT, "final_at": NOW - 11 * DAY, "deadline_at": None}
+            made = command(id=number, message_id=f"c-{number:02}", created_at=NOW - 12 * DAY if number < 20 else NOW, **ended)
+            kept.keep(connection, [made])
+
+    await writer.call(add)
+    await Retention(writer, ALL_OLD, metrics, lambda: NOW).delete_old()
+    ids = await writer.call(lambda connection: sorted(connection.scalars(select(commands.c.id))))
+    assert ids == list(range(1, 11))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_reads_by_an_index_and_never_the_whole_table(kind: str):
+    """The last step of a pass finds few rows: without an index in the order of age it would read all that are young."""
+    table, is_old, by_age = _KINDS[kind]
+    query = select(table.primary_key.columns[0]).where(is_old(5)).order_by(by_age).limit(3)
+    text = str(query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+    database = InlineDatabase()
+    with database.engine.connect() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    database.close()
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+    assert all(line.startswith(f"SEARCH {table.name} USING") for line in plan) or kind == "tokens", plan
 
 
 async def test_it_goes_on_after_a_database_was_away(

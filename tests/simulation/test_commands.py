@@ -1,4 +1,4 @@
-"""A fleet of rough phones, an operator who sends, a gateway that crashes: nothing accepted is lost, doubled or told wrongly.
+"""A fleet of rough phones, an operator who sends, a gateway that crashes: nothing accepted is lost, doubled or told wrongly (H19, H20).
 
 SIMULATED_SEEDS says how many runs; a release makes hundreds: `python -m signal_gateway.testing.simulation --operated --seeds 0:500`.
 """

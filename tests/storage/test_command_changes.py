@@ -1,4 +1,4 @@
-"""Events of commands on each of our databases: what one transaction reads, decides and writes."""
+"""Events of commands on each of our databases: what one transaction reads, decides and writes (H29)."""
 
 from typing import Any
 
@@ -174,7 +174,7 @@ async def test_alarms_of_a_key_are_open_once(database: Database):
     assert second is not None
     assert other is not None
     assert (first.id, second.occurrences, other.sim_slot) == (second.id, 2, 1)
-    assert set(await database.read(alarms.open_keys)) == {key, slot}
+    assert set(await database.read(alarms.open_severities)) == {key, slot}
     seen = Acknowledge(other.id, "me", AT + 1, frozenset({alarms.AlarmType.SIM_BLOCKED}))
     cleared, gone, acknowledged = await database.write(lambda connection: alarms.apply(connection, [Clear(key, AT), Clear(key, AT), seen]))
     assert cleared is not None
@@ -199,6 +199,6 @@ async def test_sims_are_switched_and_seen(database: Database):
 @pytest.mark.parametrize("kind", retention.KINDS)
 async def test_each_kind_of_old_row_can_be_deleted(database: Database, kind: str):
     await keep(database, made(1, state=S.SENT, final_at=AT, deadline_at=None), made(2))
-    rows = await database.write(lambda connection: retention.delete_some(connection, kind, AT + 1, 10))
-    assert rows == (1 if kind == "commands" else 0)
-    assert await database.write(lambda connection: retention.delete_recipients(connection, "2026-01")) == 0
+    assert await database.write(lambda connection: retention.delete_some(kind, AT + 1, connection, 10)) == 0
+    assert await database.write(lambda connection: retention.delete_recipients("2026-01", connection, 10)) == 0
+    assert await database.write(lambda connection: retention.delete_commands(AT + 1, 0, 10, connection)) == retention.Walk(1, None)

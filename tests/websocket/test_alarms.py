@@ -170,6 +170,9 @@ async def test_a_low_balance_raises_keeps_the_sim_from_sending_and_is_cleared_by
         (alarm,) = await alarms(world)
         await world.gateway.alarms.acknowledge(alarm.id, BOSS)  # seen, and still low
         assert await waits(world, message_id) == Wait("sim_disabled")
+        await balance("Bakiyeniz 90,50 TL")  # a SIM that is spared for its balance may still ask for it
+        assert await seen(world) == [("sim_balance_low", 0, "warning", 1, False)]
+        assert (await told(phone) or {})["type"] == "send_sms"
 
 
 async def test_a_low_balance_holds_sms_back_until_it_is_better(autojump_clock: MockClock, world: World):

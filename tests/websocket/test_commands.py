@@ -1,4 +1,4 @@
-"""Commands from their operator to a phone and back: what is sent, when, and what becomes of it."""
+"""Commands from their operator to a phone and back: what is sent, when, and what becomes of it (H19, H20)."""
 
 import json
 from collections.abc import AsyncIterator
