@@ -8,7 +8,21 @@ Figures = Mapping[str, float]
 Runs = Mapping[str, Sequence[Figures]]
 """By the name of the case, what each round measured, in the order of the rounds. A case that could not be measured is absent."""
 
-UNITS = {"cpu_us": "µs CPU", "p99_ms": "ms p99", "link_kib": "KiB", "worst_ms": "ms worst", "each_us": "µs each"}
+UNITS = {
+    "cpu_us": "µs CPU",
+    "p99_ms": "ms p99",
+    "link_kib": "KiB",
+    "worst_ms": "ms worst",
+    "each_us": "µs each",
+    "trip_ms": "ms",
+    "times_alone": "x their p99 alone",
+    "grown_mib": "MiB",
+    "lost": "lost",
+    "doubled": "doubled",
+    "misplaced": "misplaced",
+    "backward": "backward",
+    "breaches": "breaches",
+}
 WORSE_SHARE = 0.10
 """A ratio that grew by more than this share of what it was is told."""
 

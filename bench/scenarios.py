@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import codecs, commands, saturated, storage
+from bench import backlog, codecs, commands, kill, round_trips, saturated, storage
 from bench.bars import Bar
 from bench.load import (
     Figures,
@@ -40,6 +40,10 @@ BESIDE_SECONDS_MAX = 60.0
 REPORTING_PHONES = 10
 SILENT = 9
 """Heartbeats that ask for nothing, before one that does."""
+EMPTY_HANDLER = "an empty FastAPI handler"
+KILLS, QUICK_KILLS = 60, 3
+BACKLOG_MIB = 256
+"""What a hundred thousand commands that wait may take: they wait on disk."""
 EACH_COMMAND_US = 1e6 / 12_000
 """12,000 commands a second, as the time that each takes."""
 
@@ -194,6 +198,39 @@ def _send_sms() -> Scenario:
     return Scenario("send-sms", f"SMS accepted by the service, each on disk, {commands.CALLERS} callers", cases, bars)
 
 
+def _post_send_sms() -> Scenario:
+    cases = [_alone(GATEWAY, round_trips.posted), _alone(EMPTY_HANDLER, partial(round_trips.posted_to_nothing, round_trips.CALLERS))]
+    title = f"POST send-sms, {round_trips.CALLERS} callers on connections that stay open"
+    return Scenario("post-send-sms", title, cases, [Bar(GATEWAY, against=EMPTY_HANDLER, times=1 / 0.7)])
+
+
+def _sms_round_trip() -> Scenario:
+    trips = round_trips.TRIP_CALLERS
+    cases = [_alone(GATEWAY, round_trips.travelled), _alone(EMPTY_HANDLER, partial(round_trips.posted_to_nothing, trips))]
+    title = f"POST, phone, sms_log, sent: {round_trips.PHONES} phones, {trips} callers; p99 against the p50 of an empty POST"
+    return Scenario("sms-round-trip", title, cases, [Bar(GATEWAY, "trip_ms", EMPTY_HANDLER, times=10), Bar(GATEWAY, "lost", limit=0)])
+
+
+def _backlog() -> Scenario:
+    bars = [Bar(GATEWAY, name, limit=0) for name in ("lost", "doubled", "misplaced")]
+    bars += [Bar(GATEWAY, "times_alone", limit=2, is_strict=True), Bar(GATEWAY, "grown_mib", limit=BACKLOG_MIB)]
+    title = f"{backlog.COMMANDS:,} commands wait for {backlog.PHONES:,} phones, which then come at once"
+    return Scenario("backlog", title, [_alone(GATEWAY, backlog.drained)], bars, rounds_max=1)
+
+
+def _kill() -> Scenario:
+    def measured(seconds: float) -> Figures:
+        return kill.killed(KILLS if seconds >= Pace.seconds else QUICK_KILLS)
+
+    bars = [Bar(GATEWAY, name, limit=0) for name in ("lost", "doubled", "backward", "breaches")]
+    return Scenario("kill", f"SIGKILL under load, {KILLS} times", [_alone(GATEWAY, measured)], bars, rounds_max=1)
+
+
+def _alone(name: str, work: Callable[[float], Figures]) -> Case:
+    """A case that takes no load side but its own."""
+    return Case(name, lambda pace: work(pace.seconds))
+
+
 def _inside(cases: Mapping[str, Callable[[float], Figures]]) -> list[Case]:
     """Measured in this process, without a wire."""
 
@@ -223,6 +260,10 @@ SCENARIOS: Sequence[Scenario] = (
     _slow(),
     _saturated(),
     _send_sms(),
+    _post_send_sms(),
+    _sms_round_trip(),
+    _backlog(),
+    _kill(),
     Scenario("storage", "what storage bears", _inside(storage.CASES), rounds_max=1),
     Scenario("codecs", "reading and writing one message", _inside(codecs.CASES), rounds_max=1),
 )

@@ -9,7 +9,7 @@ from bench.build import Unmeasured
 from bench.load import Figures
 from bench.messages import HEARTBEAT, PHONE_HEARTBEAT, asking, padded
 from bench.run import Outcome, all_reached, measure, runs_of
-from bench.scenarios import C_ECHO, GATEWAY, IDLE_LINKS, PICOWS, SCENARIOS, TRIO, WS, Case, Pace, Scenario
+from bench.scenarios import C_ECHO, EMPTY_HANDLER, GATEWAY, IDLE_LINKS, PICOWS, SCENARIOS, TRIO, WS, Case, Pace, Scenario
 from bench.servers import CONFIG
 
 PROMISED = {
@@ -25,6 +25,14 @@ PROMISED = {
     "idle": {Bar(GATEWAY, "link_kib", limit=26)},
     "saturated": {Bar("slices of 0.1 ms of pure Python", "worst_ms", limit=50)},
     "send-sms": {Bar("SQLite, power", "each_us", limit=1e6 / 12_000), Bar("SQLite, power", "p99_ms", limit=20)},
+    "post-send-sms": {Bar(GATEWAY, against=EMPTY_HANDLER, times=1 / 0.7)},
+    "sms-round-trip": {Bar(GATEWAY, "trip_ms", EMPTY_HANDLER, times=10), Bar(GATEWAY, "lost", limit=0)},
+    "backlog": {
+        *(Bar(GATEWAY, name, limit=0) for name in ("lost", "doubled", "misplaced")),
+        Bar(GATEWAY, "times_alone", limit=2, is_strict=True),
+        Bar(GATEWAY, "grown_mib", limit=256),
+    },
+    "kill": {Bar(GATEWAY, name, limit=0) for name in ("lost", "doubled", "backward", "breaches")},
     "crowd": {Bar("gateway, 10,000 idle beside", figure, GATEWAY, times=1.25) for figure in ("cpu_us", "p99_ms")},
 }
 
