@@ -228,7 +228,7 @@ CommandEvent = Dispatched | Unsent | LinkLost | TimedOut | Heard | Cancelled | R
 def _forward(command: Command, answer: Answer, policy: CommandPolicy) -> Change | None:
     state = _OF_OUTCOME[answer.outcome]
     is_part = answer.parts is not None and answer.parts > 1
-    if is_part and state is DELIVERED and (part := _part_delivered(command, answer)) is not None:
+    if is_part and state is DELIVERED and (part := _part_delivered(command, answer, policy)) is not None:
         return part
     if RANKS[state] <= RANKS.get(command.state, 0):
         return None
@@ -245,7 +245,7 @@ def _forward(command: Command, answer: Answer, policy: CommandPolicy) -> Change 
     return Change(now, Step(at=answer.at, state=state, attempt=command.attempts, detail=_brief(answer)))
 
 
-def _part_delivered(command: Command, answer: Answer) -> Change | None:
+def _part_delivered(command: Command, answer: Answer, policy: CommandPolicy) -> Change | None:
     """One part of a long SMS has arrived; None when it was the last one."""
     known: list[int] = list((command.result or {}).get("parts_delivered", ()))
     if answer.part in known:
@@ -256,6 +256,9 @@ def _part_delivered(command: Command, answer: Answer) -> Change | None:
     if len(arrived) >= (answer.parts or 1):
         return None
     result = {**(command.result or {}), "parts_delivered": arrived, "parts": answer.parts}
+    if command.state is not SENT:  # a part has arrived before the phone said that it sent it: so it was sent
+        sent = msgspec.structs.replace(answer, outcome=Outcome.SENT, part=None, parts=None, result=result)
+        return _forward(command, sent, policy)
     now = msgspec.structs.replace(command, result=result)
     return Change(
         now, Step(at=answer.at, state=command.state, attempt=command.attempts, detail={"part": answer.part, "parts": answer.parts})

@@ -173,6 +173,15 @@ def test_parts_are_counted_and_the_last_one_delivers():
     assert after(two, heard(Outcome.FAILED, is_delivery_report=True, part=3, parts=3, is_permanent=True)).state is S.FAILED
 
 
+@pytest.mark.parametrize("before", [[], [TimedOut("m1", AT + 120_000)]], ids=["on its way", "unknown"])
+def test_a_part_that_arrives_before_the_phones_word_says_that_it_was_sent(before: list[CommandEvent]):
+    part = heard(Outcome.DELIVERED, is_delivery_report=True, part=1, parts=2)
+    early = after(command(delivery_report=True, segments=2), dispatched(), *before, part)
+    assert (early.state, early.result, early.final_at) == (S.SENT, {"parts_delivered": [1], "parts": 2}, None)
+    last = heard(Outcome.DELIVERED, is_delivery_report=True, part=2, parts=2)
+    assert after(early, last).state is S.DELIVERED
+
+
 def test_another_device_or_kind_answers_nothing():
     on_way = after(command(), dispatched())
     assert unchanged(on_way, heard(Outcome.SENT, device_id="phone-2"))
