@@ -23,6 +23,8 @@ class CommandPool:
         self.queue: list[Command] = []
         self.waits: dict[str, Wait] = {}
         self.has_more = False
+        self.is_due = False
+        """Whether something has come due that is not here, and must be read although others wait."""
         self.next_due_at: int | None = None
         self.is_loading = False
         self._claimed: set[str] = set()
@@ -30,11 +32,21 @@ class CommandPool:
     @property
     def wants_more(self) -> bool:
         """Whether it should be read."""
-        return self.has_more and not self.queue and not self.is_loading
+        return not self.is_loading and (self.is_due or (self.has_more and not self.queue))
+
+    def begin_to_read(self) -> None:
+        """It is being read; what changes from now on may not be in what comes."""
+        self.is_loading, self.is_due = True, False
+
+    def missed(self) -> None:
+        """Something changed while it was read: it must be read once more."""
+        self.is_due = True
 
     def offer(self, command: Command) -> None:
         """One more stands in line."""
         self._claimed.discard(command.message_id)
+        if self.is_loading:
+            self.missed()
         if self.has_more and (not self.queue or order_of(command) > order_of(self.queue[-1])):
             return
         if all(each.message_id != command.message_id for each in self.queue):

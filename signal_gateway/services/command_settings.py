@@ -40,7 +40,7 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     open_max: int = 1_000_000
     """Commands that are not yet in a final state; beyond it new ones are refused with 503."""
     in_memory_max: int = 50_000
-    """Queued commands that are kept in memory for linked devices; the others wait in the database."""
+    """Queued commands, and devices that were sent some, that are kept in memory; the others wait in the database."""
     sms_parts_max: int = 10
     """Parts of one SMS; longer texts are refused."""
     region: str = ""

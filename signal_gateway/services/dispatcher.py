@@ -6,7 +6,6 @@ only says where to look. A device that is linked and has commands has a lane; al
 
 from collections.abc import Callable
 from functools import partial
-from heapq import heappop, heappush
 from random import Random
 
 import trio
@@ -35,18 +34,17 @@ from signal_gateway.services.lane_reader import LaneReader
 from signal_gateway.services.open_commands import OpenCommands
 from signal_gateway.services.remembered import Remembered
 from signal_gateway.services.sim_rules import SimRulesOf
+from signal_gateway.services.wake_times import WakeTimes
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.command_changes import Applied, Item, apply
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.lanes import LaneContents, PoolContents
 
-PAGE = 128
-"""Queued commands read for one lane at a time."""
-PAGE_WHEN_FULL = 8
-"""The same while memory holds as many as it may."""
-NO_ROOM_S = 1.0
-"""Until a dispatch for which the writer had no room is tried again."""
+PAGE, PAGE_WHEN_FULL = 128, 8
+"""Queued commands read for one lane at a time, and while memory holds as many as it may."""
+NOT_WRITTEN_S = 1.0
+"""Until a dispatch that the writer did not take is tried again."""
 REPORTS_REMEMBERED = 50_000
 """The newest reports about commands: one that is said again, over a new link for example, is about what it was about at first."""
 POOL = ""
@@ -86,8 +84,7 @@ class Dispatcher:
         self.open = OpenCommands()
         """Commands that are not in a final state."""
         self._ready: dict[str, None] = {}
-        self._timers: list[tuple[int, str]] = []
-        self._timer_at: dict[str, int] = {}  # the earliest of each name: later ones need not be kept
+        self._times = WakeTimes()
         self._woken = trio.Event()
         self._reports = Remembered(REPORTS_REMEMBERED)
         self._limits = metrics.limits
@@ -210,17 +207,12 @@ class Dispatcher:
         self._woken = trio.Event()
         if self._ready:
             return
-        wait_s = (self._timers[0][0] - self._wall_ms()) / 1000 if self._timers else float("inf")
-        with trio.move_on_after(max(0.0, wait_s)):
+        with trio.move_on_after(self._times.wait_s(self._wall_ms())):
             await self._woken.wait()
 
     def _advance(self) -> None:
         now = self._wall_ms()
-        while self._timers and self._timers[0][0] <= now:
-            at_ms, name = heappop(self._timers)
-            if self._timer_at.get(name) == at_ms:
-                del self._timer_at[name]
-            self._ready[name] = None
+        self._ready |= dict.fromkeys(self._times.due(now))
         ready, self._ready = self._ready, {}
         for device_id in ready:
             lane = self._lanes.get(device_id)
@@ -239,15 +231,15 @@ class Dispatcher:
         if lane.has_more and not lane.queue:
             self._read(device_id)
         self._wake_at(lane.next_wake_at(), device_id)
-        if not self.open.of(device_id) and not lane.is_needed and not self.open.of(None):
-            del self._lanes[device_id]  # nothing is left to send: the next command makes a new one
+        if len(self._lanes) > self._settings.in_memory_max and not self.open.of(device_id) and not lane.is_needed:
+            del self._lanes[device_id]  # nothing is left to send: the next command reads a new one
 
     def _advance_pool(self, now: int) -> None:
         pool = self._pool
         if pool.next_due_at is not None and pool.next_due_at <= now:
-            pool.next_due_at, pool.has_more = None, True
+            pool.next_due_at, pool.is_due = None, True
         if pool.wants_more:
-            pool.is_loading = True
+            pool.begin_to_read()
             self._reader.read_pool(self._pool_read)
         for device_id in pool.wanted_lanes():
             self._read(device_id)
@@ -260,11 +252,16 @@ class Dispatcher:
         lane.claim(command.message_id, place)
         self._pool.claim(command.message_id)
         event = Dispatched(command.message_id, lane.device.device_id, place, now)
-        if not self._post(event, lane.device, partial(self._claimed, lane, command)):
-            lane.free(command.message_id)
-            self._pool.settled(command.message_id)
-            self._line_up(command)
-            self._wake_at(now + round(1000 * NO_ROOM_S), lane.device.device_id)
+        if not self._post(event, lane.device, partial(self._claimed, lane, command), partial(self._unclaimed, lane, command)):
+            self._unclaimed(lane, command)
+
+    def _unclaimed(self, lane: Lane, command: Command) -> None:
+        """A dispatch was not written, for want of room or by a fault that is counted: a little later its line is read anew."""
+        lane.free(command.message_id)
+        self._pool.settled(command.message_id)
+        line, name = (self._pool, POOL) if command.any_device else (lane, lane.device.device_id)
+        line.next_due_at = self._wall_ms() + round(1000 * NOT_WRITTEN_S)
+        self._wake_at(line.next_due_at, name)
 
     def _claimed(self, lane: Lane, wanted: Command, applied: Applied) -> None:
         """It is written as dispatched, and goes out now; or it is not, and the lane looks on."""
@@ -323,10 +320,12 @@ class Dispatcher:
         name = POOL if command.device_id is None else command.device_id
         line = self._pool if command.device_id is None else self._lanes.get(command.device_id)
         if command.not_before is not None and command.not_before > self._wall_ms():
-            if line is not None:
+            if line is not None and not line.is_loading:
                 line.next_due_at = min(line.next_due_at or command.not_before, command.not_before)
                 self._wake_at(command.not_before, name)
-            elif name in self._linked:
+            elif isinstance(line, CommandPool):
+                line.missed()
+            else:
                 self._read(name)
         elif isinstance(line, CommandPool):
             line.offer(command)
@@ -365,10 +364,20 @@ class Dispatcher:
 
     # inside
 
-    def _post(self, event: CommandEvent, device: KnownDevice | None, done: Callable[[Applied], None]) -> bool:
+    def _post(
+        self,
+        event: CommandEvent,
+        device: KnownDevice | None,
+        done: Callable[[Applied], None],
+        failed: Callable[[], None] | None = None,
+    ) -> bool:
+        """Have an event applied. What fails in it is counted and logged by the writer; `failed` sets right what waits for it."""
+
         def tell(came: Applied | Exception) -> None:
             if isinstance(came, Applied):
                 done(came)
+            elif failed is not None:
+                failed()
 
         return self._writer.post(self._apply, Item(event, None if device is None else partial(self._rules_of, device)), tell)
 
@@ -377,9 +386,7 @@ class Dispatcher:
         self._woken.set()
 
     def _wake_at(self, at_ms: int | None, name: str) -> None:
-        if at_ms is not None and at_ms < self._timer_at.get(name, float("inf")):
-            self._timer_at[name] = at_ms
-            heappush(self._timers, (at_ms, name))
+        if self._times.add(at_ms, name):
             self._woken.set()
 
     def _page(self) -> int:
