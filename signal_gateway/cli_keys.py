@@ -44,6 +44,7 @@ def create(
     role: Annotated[RoleName | None, typer.Option(help="Of an operator key: what it may do.")] = None,
     devices: DevicesOption = None,
     groups: GroupsOption = None,
+    qr: Annotated[bool, typer.Option("--qr", help="Draw the code that phones read: where to connect, and this enrolment key.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Make a key. Its secret is shown once, alone on the last line."""
@@ -57,6 +58,9 @@ def create(
         raise CommandFailed("--role, --devices and --groups are for operator keys, which need a role")
     if kind is not Kind.ENROLMENT and (group is not None or max_devices is not None):
         raise CommandFailed("--group and --max-devices are for enrolment keys")
+    if qr and kind is not Kind.ENROLMENT:
+        raise CommandFailed("--qr draws an enrolment key: phones read no other")
+    settings = read_config(config)
     expires_at = None if expires_days is None else wall_ms() + round(expires_days * MS_PER_DAY)
 
     async def work(credentials: "Credentials") -> tuple[str, str]:
@@ -74,7 +78,9 @@ def create(
         except ValueError as error:
             raise CommandFailed(str(error)) from None
 
-    key_id, secret = _with_credentials(read_config(config), work)
+    key_id, secret = _with_credentials(settings, work)
+    if qr:
+        _draw(settings, secret, group)
     print(f"{kind.value} key {key_id}: this is the only time that it is shown")
     print(secret)
 
@@ -129,6 +135,19 @@ def _with_credentials(config: "Config", work: "Callable[[Credentials], Awaitable
             return await work(Credentials(database, LocalBus(Metrics()), pepper, wall_ms))
 
     return trio.run(run)
+
+
+def _draw(config: "Config", key: str, group: str | None) -> None:
+    """The code of T-36 in half blocks, for a phone that is held before the screen. Where phones connect: `server.public_url`, or here."""
+    import segno
+
+    from signal_gateway.services.provisioning import provisioning_data, provisioning_text
+
+    scheme = "wss" if config.server.tls_enabled else "ws"
+    url = config.server.public_url or f"{scheme}://{config.server.host}:{config.server.port}/ws"
+    text = provisioning_text(provisioning_data(key, url, config.phones, wall_ms(), group or ""))
+    segno.make_qr(text, error="l").terminal(compact=True)
+    print(f"It leads to {url}")
 
 
 def _row(credential: "Credential", now_ms: int) -> tuple[str, ...]:

@@ -1,17 +1,21 @@
 """The command line: one readable line for what goes wrong, exit codes that scripts can rely on."""
 
 import ast
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import segno
 import trio
 
 from signal_gateway.cli import main
 from signal_gateway.cli_errors import CommandFailed, sentences
 from signal_gateway.config_sources import ConfigError
 from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.phone_settings import PhoneSettings
+from signal_gateway.services.provisioning import provisioning_data, provisioning_text
 from signal_gateway.testing import fleet
 from signal_gateway.websocket.server_settings import ServerSettings
 from signal_gateway.websocket.sockets import open_listeners
@@ -117,6 +121,9 @@ def test_the_default_configuration_can_be_printed_and_read_again(run, tmp_path):
     [
         ["key", "create", "--client-id", "a"],
         ["key", "create", "--kind", "client"],
+        ["key", "create", "--kind", "client", "--client-id", "a", "--qr"],
+        ["key", "create", "--kind", "operator"],
+        ["key", "create", "--role", "viewer"],
         ["key", "create", "--kind", "device", "--client-id", "a", "--group", "g"],
     ],
 )
@@ -125,6 +132,18 @@ def test_options_of_a_key_that_contradict_each_other_are_refused_and_make_no_dat
     assert code == 2
     assert err.startswith("error: --")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_code_in_the_terminal_is_what_phones_read(run, monkeypatch):
+    """Drawn once more from the object of T-36, with the key that was shown, it looks the same."""
+    monkeypatch.setattr("signal_gateway.cli_keys.wall_ms", lambda: 1_767_225_600_000)
+    monkeypatch.setenv("SIGNAL_GATEWAY_SERVER__PUBLIC_URL", "wss://gateway.example/ws")
+    code, out, _ = run("key", "create", "--qr", "--group", "shop")
+    drawn, _, rest = out.partition("It leads to wss://gateway.example/ws\n")
+    data = provisioning_data(rest.splitlines()[-1], "wss://gateway.example/ws", PhoneSettings(), 1_767_225_600_000, "shop")
+    expected = io.StringIO()
+    segno.make_qr(provisioning_text(data), error="l").terminal(expected, compact=True)
+    assert (code, drawn) == (0, expected.getvalue())
 
 
 def test_simulate_hands_its_options_to_the_fleet_and_tells_how_it_went(run, monkeypatch):
