@@ -32,12 +32,13 @@ ENV PATH=/opt/signal-gateway/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     SIGNAL_GATEWAY_SERVER__HOST=0.0.0.0 \
     SIGNAL_GATEWAY_SERVER__DATA_DIR=/data \
+    SIGNAL_GATEWAY_HTTP__HOST=0.0.0.0 \
     SIGNAL_GATEWAY_METRICS__HOST=0.0.0.0
 USER gateway
 WORKDIR /data
 # Database, secrets and logs: the only place that is written to, so the root may be read-only.
 VOLUME /data
-EXPOSE 8080 9090
+EXPOSE 8080 8081 9090
 HEALTHCHECK --interval=10s --timeout=4s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9090/health/live', timeout=3)"]
 # SIGTERM: links are told to come back over server.drain_s (8 s), then storage flushes. Give it 30 s: --stop-timeout 30, or

@@ -1,34 +1,22 @@
 """Routes of alarms: the list, and the word of somebody who has seen one (T-51 to T-53)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from signal_gateway.api.access import Commander, Viewer
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import ID_MAX, NOT_FOUND, STORES, Answer, Asked, Id, Page, page
-from signal_gateway.domain.alarm import Alarm
+from signal_gateway.domain.alarm import Alarm, AlarmType
 
 AlarmPath = Annotated[int, Path(ge=0, le=ID_MAX, description="The number of an alarm.")]
-Types = Literal[
-    "battery_low",
-    "signal_low",
-    "sim_balance_low",
-    "error_count",
-    "offline",
-    "sim_blocked",
-    "sms_blocked",
-    "mms_blocked",
-    "ussd_blocked",
-    "sim_changed",
-]
 
 
 class AlarmsAsked(Asked):
     """Filters of the list of alarms."""
 
     device: Id | None = None
-    type: Types | None = None
+    type: AlarmType | None = None
     active: bool | None = None
     """True: open ones; false: cleared ones."""
 

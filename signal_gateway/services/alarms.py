@@ -16,7 +16,7 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
 from signal_gateway.domain.alarm import SIM_SLOTS, Alarm, AlarmKey, AlarmType, Hysteresis, Reading, Severity, readings
 from signal_gateway.domain.command import Command, CommandState
-from signal_gateway.domain.device import DeviceStatus, SimCard
+from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
 from signal_gateway.domain.events import (
     AlarmChanged,
@@ -30,6 +30,7 @@ from signal_gateway.domain.events import (
     SimSwitched,
 )
 from signal_gateway.domain.money import is_below
+from signal_gateway.domain.principal import LinkKind
 from signal_gateway.domain.report import Report
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.device_directory import DeviceDirectory
@@ -40,7 +41,6 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.sims import Seen, SimKey, Switch
 
-PHONE = "phone"
 SWEEP_EVERY_S = 1.0
 MS_PER_MINUTE = 60_000
 SIM_ALARMS = frozenset({AlarmType.SIM_BALANCE_LOW, AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.USSD_BLOCKED})
@@ -138,7 +138,7 @@ class Alarms:
         """Know what is open, and raise `offline` for phones that stay away longer than their settings allow (C-28)."""
         self._open = await self._database.read(kept.open_severities)
         now = self._wall_ms()
-        for device_id, last_at in await self._database.read(lambda connection: records.last_activities(connection, PHONE)):
+        for device_id, last_at in await self._database.read(lambda connection: records.last_activities(connection, LinkKind.PHONE)):
             if device_id not in self._linked:
                 self._watch(device_id, now if last_at is None else min(now, last_at), 1)  # its own settings are read then
         task_status.started()
@@ -168,13 +168,13 @@ class Alarms:
         self._raise_reported(report, alarm_type)
 
     def _hear_linked(self, event: DeviceLinked) -> None:
-        if event.kind == PHONE:
+        if event.kind == LinkKind.PHONE:
             self._linked.add(event.device_id)
             self._away_since.pop(event.device_id, None)
             self._clear(AlarmKey(event.device_id, AlarmType.OFFLINE), event.at)
 
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
-        if event.kind == PHONE:
+        if event.kind == LinkKind.PHONE:
             self._linked.discard(event.device_id)
             self._watch(event.device_id, event.at)
 
@@ -335,9 +335,9 @@ class Alarms:
             ids = tuple((name, each.digest) for name in ("imei", "imsi") if (each := getattr(card, name)) is not None)
             key = (device_id, card.slot_index)
             if ids and self._seen.get(key) != ids:
-                self._note_sim(key, card, ids)
+                self._note_sim(key, ids)
 
-    def _note_sim(self, key: SimKey, card: SimCard, ids: tuple[tuple[str, str], ...]) -> None:
+    def _note_sim(self, key: SimKey, ids: tuple[tuple[str, str], ...]) -> None:
         self._seen[key] = ids
         if len(self._seen) > self._sims_remembered_max:
             self._seen.popitem(last=False)
@@ -352,4 +352,5 @@ class Alarms:
             self._writer.put([records.audit_row(entry)])
             self._bus.publish(SimChanged(*key))
 
-        self._writer.post(sims.note_seen, Seen(key, dict(ids)), done)
+        if not self._writer.post(sims.note_seen, Seen(key, dict(ids)), done):
+            self._seen.pop(key, None)  # the next heartbeat tells it again

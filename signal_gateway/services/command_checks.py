@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from signal_gateway.domain.alarm import AlarmType
 from signal_gateway.domain.command import PRIORITY_MAX, PRIORITY_MIN, CommandKind, CommandRequest
 from signal_gateway.domain.errors import InvalidCommand
 from signal_gateway.domain.ids import CLIENT_ID_CHARS_MAX
@@ -14,9 +15,8 @@ from signal_gateway.services.command_settings import CommandsSettings
 
 TEXT_CHARS_MAX = 4096
 """Characters of a message that is no SMS."""
-ALARM_TYPES = frozenset(
-    ("battery_low", "signal_low", "sim_balance_low", "error_count", "offline", "sim_blocked", "sms_blocked", "mms_blocked", "ussd_blocked")
-)
+ALARM_TYPES = frozenset(each.value for each in AlarmType if each is not AlarmType.SIM_CHANGED)
+"""The phones' own nine (C-27)."""
 MESSAGE_TYPES = frozenset(("text", "image", "video", "file"))
 DELAY_MAX = 3600
 _MESSAGE_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{CLIENT_ID_CHARS_MAX}}}")

@@ -6,10 +6,10 @@ from itertools import islice
 
 from signal_gateway.domain.command import Command, Wait
 from signal_gateway.domain.events import DeviceLinked
+from signal_gateway.domain.principal import LinkKind
 from signal_gateway.services.command_lanes import Lane, Place, order_of
 from signal_gateway.storage.lanes import PoolContents
 
-PHONE = "phone"
 LANES_WANTED_MAX = 64
 """Phones looked at anew in one turn, to find those that can send."""
 
@@ -75,7 +75,7 @@ class CommandPool:
         """Phones that might send and are not in memory."""
         if not self.queue:
             return []
-        phones = (device_id for device_id, event in self._linked.items() if event.kind == PHONE and device_id not in self._lanes)
+        phones = (device_id for device_id, event in self._linked.items() if event.kind == LinkKind.PHONE and device_id not in self._lanes)
         return list(islice(phones, LANES_WANTED_MAX))
 
     def next_ones(self, now_ms: int) -> list[tuple[Command, Lane, Place]]:
@@ -108,7 +108,7 @@ class CommandPool:
 
 def _may_take(lane: Lane, command: Command) -> bool:
     device = lane.device
-    if device.kind != PHONE:
+    if device.kind != LinkKind.PHONE:
         return False
     if command.device_group is not None and device.device_group != command.device_group:
         return False

@@ -37,7 +37,6 @@ TOKEN_ID_BYTES = 12
 REVOKED_KEPT_MS = 10 * 365 * 86_400_000
 """How long a revocation is kept when the end of its token is not known."""
 TOKEN_LIFE_S_MAX = REVOKED_KEPT_MS // 1000
-FORGET_EVERY_S = 3600.0
 
 
 class Operators:
@@ -147,7 +146,6 @@ class Operators:
             await trio.sleep(REVOCATION_POLL_S)
         task_status.started()
         told_at_s: dict[str, float] = {}
-        forget_at_s = trio.current_time() + FORGET_EVERY_S
         while True:
             await trio.sleep(REVOCATION_POLL_S)
             now_s, before = trio.current_time(), self._revoked.until.keys()
@@ -157,9 +155,6 @@ class Operators:
                 self._bus.publish(CredentialRevoked(f"{BY_TOKEN}{token_id}"))
                 if now_s - told_at_s[token_id] >= TELL_AGAIN_S:
                     del told_at_s[token_id]
-            if now_s >= forget_at_s:
-                forget_at_s = now_s + FORGET_EVERY_S
-                await self._forget()
 
     async def _look(self) -> bool:
         known = self._revoked
@@ -171,13 +166,6 @@ class Operators:
         if self._revoked is known:  # else one was revoked here meanwhile, and may not be in what was read
             self._revoked = found
         return True
-
-    async def _forget(self) -> None:
-        now = self._wall_ms()
-        try:
-            await self._database.write(lambda connection: tokens.forget_expired(connection, now))
-        except DatabaseDown:
-            log.warning("revocations that are over are kept for now")
 
     def _by_token(self, token: str, address: str) -> Operator:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from signal_gateway.storage.records import AuditEntry, write_audit
 from signal_gateway.storage.tables import revoked_tokens
@@ -39,8 +39,3 @@ def find_revoked(connection: Connection, known: RevokedTokens) -> RevokedTokens:
     if mark == known.mark:
         return known
     return RevokedTokens(mark, {row.token_id: row.expires_at for row in connection.execute(_REVOKED)})
-
-
-def forget_expired(connection: Connection, now_ms: int) -> int:
-    """Drop what needs no revocation any more, for its time is over. Returns how many they were."""
-    return connection.execute(delete(revoked_tokens).where(revoked_tokens.c.expires_at <= now_ms)).rowcount
