@@ -3,34 +3,30 @@
 SQLAlchemy's asynchronous side needs asyncio, so the work is done on an island of it, a thread of its own. Nobody above this file knows.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from signal_gateway.domain.errors import DatabaseDown, GatewayError
+from signal_gateway.domain.errors import GatewayError
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.storage.engine import Engines, database_url, make_engines
-from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, StorageUnusable, refusal_of
+from signal_gateway.storage.engine import database_url
+from signal_gateway.storage.faults import StorageBroken, StorageUnusable, refusal_of
 from signal_gateway.storage.inline import InlineDatabase
 from signal_gateway.storage.island import Island
 from signal_gateway.storage.look_ups import LookUps
+from signal_gateway.storage.postgresql import PostgresqlTransactions
 from signal_gateway.storage.settings import StorageSettings
+from signal_gateway.storage.sqlite import SqliteTransactions
 
 __all__ = ["Database", "InlineDatabase", "IslandDatabase", "open_database"]
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-
-DOUBT_PAUSE_S = 0.1
-NAME_TRANSACTION = text("SELECT CAST(pg_current_xact_id() AS text)")
-STATUS_OF_TRANSACTION = text("SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))")
 
 log = logger("storage")
 
@@ -71,12 +67,37 @@ class Database(Protocol):
         ...
 
 
+class Transactions(Protocol):
+    """One kind of database, as the island knows it: what it raises is still the driver's."""
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        ...
+
+    async def read(self, work: Work[T], timeout_s: float) -> T:
+        """The result of `work`, which cannot write."""
+        ...
+
+    async def write(self, work: Work[T], timeout_s: float) -> T:
+        """The result of `work`, committed. Raises OutcomeUnknown where nobody can tell whether it was."""
+        ...
+
+    async def committed(self, transaction: str) -> bool:
+        """See Database.committed."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
 class IslandDatabase:
     """The database of a real server, made by `open_database`."""
 
-    def __init__(self, engines: Engines, settings: StorageSettings) -> None:
-        self.dialect = engines.writer.dialect.name
-        self._engines = engines
+    def __init__(self, transactions: Transactions, settings: StorageSettings) -> None:
+        self.dialect = transactions.dialect
+        self._transactions = transactions
         self._timeout_s = settings.job_timeout_s
         self._flush_s = settings.flush_s
         self._island = Island("database")
@@ -108,7 +129,7 @@ class IslandDatabase:
 
     async def committed(self, transaction: str) -> bool:
         """See Database.committed."""
-        return await self._island.run(lambda: self._ask_committed(transaction))
+        return await self._island.run(lambda: self._transactions.committed(transaction))
 
     def when_broken(self, listener: Callable[[StorageBroken], None]) -> None:
         """See Database.when_broken."""
@@ -116,75 +137,23 @@ class IslandDatabase:
 
     async def close(self) -> None:
         """Let running work end, close every connection, end the thread: all within bounds."""
-
-        async def dispose() -> None:
-            for engine in self._engines:
-                await engine.dispose()
-
-        await self._island.close(dispose, self._flush_s)
+        await self._island.close(self._transactions.close, self._flush_s)
 
     # What follows runs on the island.
 
     async def _read(self, work: Work[T], timeout_s: float) -> T:
         try:
-            async with asyncio.timeout(timeout_s), self._engines.reader.connect() as connection, _interrupted_after(timeout_s, connection):
-                return await connection.run_sync(work)
+            return await self._transactions.read(work, timeout_s)
         except Exception as error:
             self._raise_meaning_of(error)
 
     async def _write(self, work: Work[T], timeout_s: float) -> T:
         if self._broken is not None:
             raise self._broken
-        doubt: OutcomeUnknown | None = None
         try:
-            async with asyncio.timeout(timeout_s) as clock, self._engines.writer.connect() as connection:
-                async with _interrupted_after(timeout_s, connection):
-                    transaction = await self._name_transaction(connection)
-                    result = await connection.run_sync(work)
-                if transaction is None:
-                    clock.reschedule(None)  # a file answers truly or not at all: giving up now would leave its outcome unknown
-                else:
-                    doubt = OutcomeUnknown(transaction, result)
-                await connection.commit()
-                doubt = None
-                clock.reschedule(None)
-                return result
+            return await self._transactions.write(work, timeout_s)
         except Exception as error:
-            if doubt is None or refusal_of(error) is None:
-                self._raise_meaning_of(error)
-        return await self._resolve(doubt, timeout_s)
-
-    async def _name_transaction(self, connection: AsyncConnection) -> str | None:
-        """What to ask for when the commit's answer is lost on the way; None where it cannot be lost."""
-        if self.dialect == "sqlite":
-            return None
-        return str((await connection.execute(NAME_TRANSACTION)).scalar_one())
-
-    async def _resolve(self, doubt: OutcomeUnknown, patience_s: float) -> Any:
-        """The result, if the transaction was committed after all. Raises DatabaseDown if it was undone, `doubt` if nobody can tell yet."""
-        log.warning("the answer to a commit was lost: asking for its outcome")
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + patience_s
-        while True:
-            try:
-                held = await self._ask_committed(doubt.transaction)
-            except DatabaseDown:
-                if loop.time() >= give_up_at:
-                    raise doubt from None
-                await asyncio.sleep(DOUBT_PAUSE_S)
-                continue
-            if held:
-                return doubt.result
-            raise DatabaseDown
-
-    async def _ask_committed(self, transaction: str) -> bool:
-        def ask(connection: Connection) -> str | None:
-            return connection.execute(STATUS_OF_TRANSACTION, {"transaction": transaction}).scalar_one()
-
-        status = await self._read(ask, self._timeout_s)
-        if status == "in progress":
-            raise DatabaseDown
-        return status == "committed"
+            self._raise_meaning_of(error)
 
     def _raise_meaning_of(self, error: Exception) -> NoReturn:
         refusal = refusal_of(error)
@@ -202,35 +171,29 @@ class IslandDatabase:
 
 
 @asynccontextmanager
-async def _interrupted_after(timeout_s: float, connection: AsyncConnection) -> AsyncGenerator[None, None]:
-    """SQLite: stop a statement that runs longer. A cancelled task alone would wait for the driver's thread, which waits for it."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    loop = asyncio.get_running_loop()
-    interrupts: list[asyncio.Task[None]] = []
-    timer = loop.call_later(timeout_s, lambda: interrupts.append(loop.create_task(driver.interrupt())))
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@asynccontextmanager
 async def open_database(settings: StorageSettings, data_dir: Path, metrics: Metrics) -> AsyncGenerator[IslandDatabase, None]:
     """The database of these settings, reached once before it is handed out, closed on the way out.
 
     Raises StorageUnusable, with a sentence for the operator, when it cannot be opened. Its tables may be missing: see `migrate`.
     """
     url = database_url(settings, data_dir)
-    database = IslandDatabase(make_engines(url, settings), settings)
+    database = IslandDatabase(_transactions_of(url, settings), settings)
     try:
         await _try_out(database, url)
         metrics.gauge("storage_jobs", "Work given to the database and not yet answered.", lambda: database.jobs_outstanding)
         yield database
     finally:
         await database.close()
+
+
+def _transactions_of(url: URL, settings: StorageSettings) -> Transactions:
+    """Nothing is connected yet. Raises StorageUnusable where the driver is missing."""
+    if url.get_backend_name() == "sqlite":
+        return SqliteTransactions(Path(url.database or ""), settings)
+    try:
+        return PostgresqlTransactions(url, settings)
+    except ModuleNotFoundError as error:
+        raise StorageUnusable("storage.url names PostgreSQL; its driver is missing: pip install 'signal-gateway[postgresql]'") from error
 
 
 async def _try_out(database: Database, url: URL) -> None:

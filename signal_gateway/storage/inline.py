@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 import trio
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 
-from signal_gateway.storage.engine import ENGINE_OPTIONS, set_pragmas
+from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, refusal_of
+from signal_gateway.storage.sqlite import set_pragmas
 from signal_gateway.storage.tables import metadata
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import IslandDatabase, open_database
 from signal_gateway.storage.faults import OutcomeUnknown, StorageUnusable
 from signal_gateway.storage.migrate import migrate
+from signal_gateway.storage.postgresql import PostgresqlTransactions
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.storage.tables import audit
 
@@ -74,7 +75,7 @@ async def test_a_statement_that_takes_too_long_is_stopped_and_its_connection_rep
 
 def cut(database: IslandDatabase, after_commit: bool) -> None:
     """Lose the connection in the next commit: before it reaches the server, or when its answer is on the way back."""
-    engine = database._engines.writer.sync_engine
+    engine = cast(PostgresqlTransactions, database._transactions).writer.sync_engine
 
     def commit(connection: Connection) -> None:
         event.remove(engine, "commit", commit)
@@ -113,7 +114,7 @@ async def test_an_outcome_that_nobody_can_tell_is_told_as_unknown_and_can_be_ask
         raise DatabaseDown
 
     cut(postgresql, after_commit=True)
-    monkeypatch.setattr(postgresql, "_ask_committed", away)
+    monkeypatch.setattr(postgresql._transactions, "committed", away)
     with pytest.raises(OutcomeUnknown) as told:
         await postgresql.write(partial(insert_entry, subject="a"))
     monkeypatch.undo()
@@ -126,7 +127,8 @@ async def test_a_transaction_that_still_runs_is_not_told_as_undone(postgresql: I
     def name(connection: Connection) -> str:
         return str(connection.execute(text("SELECT CAST(pg_current_xact_id() AS text)")).scalar_one())
 
-    async with open_database(StorageSettings(url=str(postgresql._engines.writer.url)), Path(), Metrics()) as other:
+    url = str(cast(PostgresqlTransactions, postgresql._transactions).writer.url)
+    async with open_database(StorageSettings(url=url), Path(), Metrics()) as other:
         running = SimpleQueue[str]()
 
         def work(connection: Connection) -> None:
