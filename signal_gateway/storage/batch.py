@@ -71,7 +71,8 @@ class Written:
 def write_batch(entries: Sequence[Entry], connection: Connection) -> Written:
     """Write all of `entries`: rows and calls in order, so that a call sees what was put before it; then the jobs, which see all of them.
 
-    Jobs of the same work that follow each other are done at once. Raises only what concerns the database as a whole.
+    Jobs of the same work are done at once, in their order, where the first of them stands. Raises only what concerns the database as a
+    whole.
     """
     written = Written()
     jobs = [entry for entry in entries if isinstance(entry, Job)]
@@ -81,8 +82,11 @@ def write_batch(entries: Sequence[Entry], connection: Connection) -> Written:
         for entry in some:
             if isinstance(entry, Call):
                 written.answers[entry] = _answer(connection, entry)
-    for _, neighbours in groupby(jobs, lambda job: job.work):
-        _do_jobs(connection, list(neighbours), written)
+    by_work: dict[JobWork, list[Job]] = {}
+    for job in jobs:
+        by_work.setdefault(job.work, []).append(job)
+    for alike in by_work.values():
+        _do_jobs(connection, alike, written)
     return written
 
 

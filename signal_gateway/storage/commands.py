@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, insert, or_, select
 
 from signal_gateway.domain.access import Scope, scope_of, scope_values
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
@@ -15,7 +15,44 @@ CANDIDATES_MAX = 200
 _COLUMNS = tuple(commands.c)
 _NAMES = tuple(column.name for column in _COLUMNS)
 _ALL = select(*_COLUMNS)
-_INSERT = insert(commands)
+_INSERT = insert(commands).inline()
+_INSERT_STEPS = insert(command_steps).inline()
+
+# Built once: to make one of these costs as much as to run it.
+_IS_QUEUED = (commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value)
+_BY_ID = _ALL.where(commands.c.message_id == bindparam("message_id"))
+_BY_IDS = _ALL.where(commands.c.message_id.in_(bindparam("message_ids", expanding=True))).with_for_update()
+_DUE = (
+    _ALL.where(
+        *_IS_QUEUED,
+        commands.c.expires_at > bindparam("now_ms"),
+        or_(commands.c.not_before.is_(None), commands.c.not_before <= bindparam("now_ms")),
+    )
+    .order_by(commands.c.priority.desc(), commands.c.id)
+    .limit(bindparam("page", type_=Integer))
+)
+_NEXT_DUE_AT = select(func.min(commands.c.not_before)).where(*_IS_QUEUED, commands.c.not_before > bindparam("now_ms"))
+_ON_THEIR_WAY = _ALL.where(
+    commands.c.device_id == bindparam("device"),
+    commands.c.final_at.is_(None),
+    commands.c.state.in_([state.value for state in ON_ITS_WAY]),
+).order_by(commands.c.id)
+_OVERDUE = (
+    select(commands.c.message_id)
+    .where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= bindparam("now_ms"))
+    .order_by(commands.c.deadline_at)
+    .limit(bindparam("page", type_=Integer))
+)
+_NEWEST_OF = _ALL.where(commands.c.device_id == bindparam("device")).order_by(commands.c.id.desc()).limit(CANDIDATES_MAX)
+
+
+def _of_both(query: Select[Any]) -> tuple[Select[Any], Select[Any]]:
+    """The same for one device, named `device`, and for those that any phone may take."""
+    return query.where(commands.c.device_id == bindparam("device")), query.where(commands.c.device_id.is_(None))
+
+
+_DUE_OF_DEVICE, _DUE_OF_ANY = _of_both(_DUE)
+_NEXT_DUE_AT_OF_DEVICE, _NEXT_DUE_AT_OF_ANY = _of_both(_NEXT_DUE_AT)
 
 
 class Kept(NamedTuple):
@@ -57,14 +94,14 @@ def command_of(row: Row[Any]) -> Command:
 
 def find(connection: Connection, message_id: str) -> Command | None:
     """One command."""
-    row = connection.execute(_ALL.where(commands.c.message_id == message_id)).first()
+    row = connection.execute(_BY_ID, {"message_id": message_id}).first()
     return None if row is None else command_of(row)
 
 
 def find_many(connection: Connection, message_ids: Sequence[str]) -> dict[str, Command]:
     """These commands, locked until the transaction ends; those that are not there are left out."""
-    query = _ALL.where(commands.c.message_id.in_(message_ids)).with_for_update()
-    return {command.message_id: command for command in map(command_of, connection.execute(query))}
+    rows = connection.execute(_BY_IDS, {"message_ids": message_ids})
+    return {command.message_id: command for command in map(command_of, rows)}
 
 
 def steps_of(connection: Connection, message_id: str) -> list[Step]:
@@ -81,7 +118,7 @@ def write_steps(connection: Connection, steps: Sequence[tuple[str, Step]]) -> No
             {"message_id": message_id, "at": step.at, "state": step.state.value, "attempt": step.attempt, "detail": step.detail}
             for message_id, step in steps
         ]
-        connection.execute(insert(command_steps), rows)
+        connection.execute(_INSERT_STEPS, rows)
 
 
 def search(
@@ -112,30 +149,21 @@ def search(
 
 def due(connection: Connection, device_id: str | None, now_ms: int, limit: int) -> list[Command]:
     """What waits for this device, or, None, for any: those whose time has come, in the order in which they go out."""
-    query = _ALL.where(
-        _is_of(device_id),
-        commands.c.final_at.is_(None),
-        commands.c.state == CommandState.QUEUED.value,
-        commands.c.expires_at > now_ms,
-        or_(commands.c.not_before.is_(None), commands.c.not_before <= now_ms),
-    )
-    query = query.order_by(commands.c.priority.desc(), commands.c.id).limit(limit)
-    return [command_of(row) for row in connection.execute(query)]
+    parameters = {"now_ms": now_ms, "page": limit, **({} if device_id is None else {"device": device_id})}
+    query = _DUE_OF_ANY if device_id is None else _DUE_OF_DEVICE
+    return [command_of(row) for row in connection.execute(query, parameters)]
 
 
 def next_due_at(connection: Connection, device_id: str | None, now_ms: int) -> int | None:
     """When the next one comes whose time has not come yet."""
-    query = select(func.min(commands.c.not_before)).where(
-        _is_of(device_id), commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value, commands.c.not_before > now_ms
-    )
-    return connection.scalar(query)
+    if device_id is None:
+        return connection.scalar(_NEXT_DUE_AT_OF_ANY, {"now_ms": now_ms})
+    return connection.scalar(_NEXT_DUE_AT_OF_DEVICE, {"now_ms": now_ms, "device": device_id})
 
 
 def on_their_way(connection: Connection, device_id: str) -> list[Command]:
     """What this device was sent and has not answered, oldest first."""
-    states = [state.value for state in ON_ITS_WAY]
-    query = _ALL.where(commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state.in_(states))
-    return [command_of(row) for row in connection.execute(query.order_by(commands.c.id))]
+    return [command_of(row) for row in connection.execute(_ON_THEIR_WAY, {"device": device_id})]
 
 
 def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
@@ -148,15 +176,14 @@ def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
 
 def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:
     """The ids of commands whose deadline has passed, oldest deadline first."""
-    query = select(commands.c.message_id).where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= now_ms)
-    return list(connection.scalars(query.order_by(commands.c.deadline_at).limit(limit)))
+    return list(connection.scalars(_OVERDUE, {"now_ms": now_ms, "page": limit}))
 
 
 def newest_of(connection: Connection, device_id: str, kinds: Iterable[CommandKind]) -> list[Command]:
     """The newest commands of a device that a report might mean, oldest first."""
-    query = _ALL.where(commands.c.device_id == device_id).order_by(commands.c.id.desc()).limit(CANDIDATES_MAX)
     wanted = frozenset(kinds)
-    return [command for command in map(command_of, connection.execute(query)) if command.kind in wanted][::-1]
+    newest = map(command_of, connection.execute(_NEWEST_OF, {"device": device_id}))
+    return [command for command in newest if command.kind in wanted][::-1]
 
 
 def count_open(connection: Connection) -> dict[str | None, int]:
@@ -168,7 +195,3 @@ def count_open(connection: Connection) -> dict[str | None, int]:
 def newest_id(connection: Connection) -> int:
     """The highest id that was ever given."""
     return connection.scalar(select(func.max(commands.c.id))) or 0
-
-
-def _is_of(device_id: str | None) -> ColumnElement[bool]:
-    return commands.c.device_id.is_(None) if device_id is None else commands.c.device_id == device_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
 from signal_gateway.domain.report import Report
@@ -20,6 +20,8 @@ WORD_CHARS = 32
 TYPE_CHARS = 64
 ADDRESS_CHARS = 64
 REPORTED_CHARS = 16
+
+_STATUS = select(device_status).where(device_status.c.device_id == bindparam("device"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def status_row(
 
 def find_status(connection: Connection, device_id: str) -> StatusRecord | None:
     """The last known state of one device."""
-    row = connection.execute(select(device_status).where(device_status.c.device_id == device_id)).first()
+    row = connection.execute(_STATUS, {"device": device_id}).first()
     return None if row is None else status_of_row(row)
 
 

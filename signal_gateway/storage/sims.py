@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
 
 from signal_gateway.domain.sim_limits import SimUsage
+from signal_gateway.storage.rows import Upsert
+from signal_gateway.storage.statements import Shape, statement_of
 from signal_gateway.storage.tables import sim_recipients, sims
 
 SimKey = tuple[str, int]
@@ -29,18 +30,20 @@ _NAMES = (
     "disabled_reason",
 )
 _USAGE = select(sims.c.device_id, sims.c.slot, *(sims.c[name] for name in _NAMES))
+_OF_DEVICE = _USAGE.where(sims.c.device_id == bindparam("device"))
+_OF_KEYS = _USAGE.where(tuple_(sims.c.device_id, sims.c.slot).in_(bindparam("keys", expanding=True))).with_for_update()
+_KEEP = Shape(Upsert, sims, ("device_id", "slot"), tuple(sorted(("device_id", "slot", *_NAMES))))
 
 
 def find_of(connection: Connection, device_id: str) -> dict[int, SimUsage]:
     """What the SIMs of a device have used, by slot. One that has never been used is not there."""
-    query = _USAGE.where(sims.c.device_id == device_id)
-    return {row.slot: _usage_of(row) for row in connection.execute(query)}
+    return {row.slot: _usage_of(row) for row in connection.execute(_OF_DEVICE, {"device": device_id})}
 
 
 def find_many(connection: Connection, keys: Iterable[SimKey]) -> dict[SimKey, SimUsage]:
     """The same of these SIMs, locked until the transaction ends."""
-    query = _USAGE.where(tuple_(sims.c.device_id, sims.c.slot).in_(sorted(set(keys)))).with_for_update()
-    return {(row.device_id, row.slot): _usage_of(row) for row in connection.execute(query)}
+    rows = connection.execute(_OF_KEYS, {"keys": sorted(set(keys))})
+    return {(row.device_id, row.slot): _usage_of(row) for row in rows}
 
 
 def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
@@ -51,10 +54,7 @@ def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
         {"device_id": device_id, "slot": slot, **{name: getattr(usage, name) for name in _NAMES}}
         for (device_id, slot), usage in usages.items()
     ]
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = make(sims)
-    changed = {name: statement.excluded[name] for name in _NAMES}
-    connection.execute(statement.on_conflict_do_update(index_elements=["device_id", "slot"], set_=changed), rows)
+    connection.execute(statement_of(connection.dialect.name, _KEEP), rows)
 
 
 def knows_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> bool:
@@ -78,7 +78,7 @@ def _is_recipient(key: SimKey, month: str, phone_number: str) -> tuple[Any, ...]
 
 
 def _usage_of(row: Any) -> SimUsage:
-    return SimUsage(**{name: getattr(row, name) for name in _NAMES})
+    return SimUsage(**dict(zip(_NAMES, row[2:], strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
