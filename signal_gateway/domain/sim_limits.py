@@ -91,9 +91,7 @@ def windows(now_ms: int, zone: tzinfo, reset_hour: int) -> Windows:
         day += timedelta(days=1)
     elif now_ms < _moment(day, reset_hour, zone):
         day -= timedelta(days=1)
-    after = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-    ends_at = _moment(day + timedelta(days=1), reset_hour, zone)
-    return Windows(day.isoformat(), ends_at, f"{day:%Y-%m}", _moment(after, reset_hour, zone))
+    return _windows_of_day(day, reset_hour, zone)
 
 
 def wait_for(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: bool, now_ms: int, *, is_sms: bool = True) -> Wait | None:
@@ -196,6 +194,13 @@ def _day_number(day: str) -> int:
 
 def _month_number(month: str) -> int:
     return 12 * int(month[:4]) + int(month[5:])
+
+
+@lru_cache(maxsize=1024)
+def _windows_of_day(day: date, reset_hour: int, zone: tzinfo) -> Windows:
+    after = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    ends_at = _moment(day + timedelta(days=1), reset_hour, zone)
+    return Windows(day.isoformat(), ends_at, f"{day:%Y-%m}", _moment(after, reset_hour, zone))
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ then acceptance. One command at a time per SIM, and one that needs no SIM.
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -202,8 +202,11 @@ class Lane:
             return [command.sim_slot] if is_there else []
         return list(UNKNOWN_SLOTS) if self.sims is None else [sim.slot for sim in self.sims]
 
-    def _best(self, command: Command, places: Iterable[Place], now_ms: int) -> Place | Wait:
+    def _best(self, command: Command, places: Sequence[Place], now_ms: int) -> Place | Wait:
         """Of SIMs that may send it, the one with the most left, then the one of the number's own carrier; or why none may."""
+        if len(places) == 1:
+            wait = self._wait(command, places[0], now_ms)
+            return places[0] if wait is None else wait
         waits: list[Wait] = []
         best: tuple[int, Place] | None = None
         for place in places:
