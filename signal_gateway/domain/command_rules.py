@@ -285,6 +285,7 @@ def _queued_again(command: Command, at: int, not_before: int, detail: Mapping[st
     """Where phone and SIM were chosen for it, they are chosen anew."""
     made = command.attempts if attempts is None else attempts
     now = _replace(command, QUEUED, attempts=made, not_before=not_before if not_before > at else None, deadline_at=command.expires_at)
+    now = msgspec.structs.replace(now, final_at=None)  # a late answer may bring it back from `unknown`
     now = msgspec.structs.replace(now, error=detail.get("error"), error_message=detail.get("error_message"))
     return Change(_unchosen(now), Step(at=at, state=QUEUED, attempt=made + 1, detail=detail))
 

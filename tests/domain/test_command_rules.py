@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signal_gateway.domain.command import ALWAYS_FINAL, Command, CommandKind, CommandState
@@ -182,6 +182,13 @@ def test_a_part_that_arrives_before_the_phones_word_says_that_it_was_sent(before
     assert after(early, last).state is S.DELIVERED
 
 
+def test_a_failure_that_is_told_late_brings_back_to_life_what_was_given_up():
+    """It waits in the queue like any other: what still counted as ended was found by nobody, and queued for ever."""
+    again = after(command(), dispatched(), TimedOut("m1", AT + 120_000), heard(Outcome.FAILED, at=AT + 130_000))
+    assert (again.state, again.final_at, again.deadline_at, again.not_before) == (S.QUEUED, None, again.expires_at, AT + 135_000)
+    assert after(again, dispatched(AT + 135_000), heard(Outcome.SENT, at=AT + 136_000)).state is S.SENT
+
+
 def test_another_device_or_kind_answers_nothing():
     on_way = after(command(), dispatched())
     assert unchanged(on_way, heard(Outcome.SENT, device_id="phone-2"))
@@ -202,7 +209,8 @@ EVENTS = st.one_of(
 KINDS = st.sampled_from(CommandKind)
 
 
-@given(KINDS, st.booleans(), st.booleans(), st.lists(EVENTS, max_size=30))
+@settings(max_examples=400)
+@given(KINDS, st.booleans(), st.booleans(), st.lists(EVENTS, min_size=8, max_size=30))
 def test_whatever_happens_states_go_forward_within_an_attempt_and_end_once(
     kind: CommandKind, wants_report: bool, is_safe: bool, events: list[CommandEvent]
 ):
