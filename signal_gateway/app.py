@@ -35,16 +35,20 @@ from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.devices import Devices
 from signal_gateway.services.dispatcher import Dispatcher
+from signal_gateway.services.guests import Guests
 from signal_gateway.services.limits import Limits, LimitsSettings
+from signal_gateway.services.media import PeerToPeer
 from signal_gateway.services.operators import Operators
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.report_feed import ReportFeed
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.retention import Retention
+from signal_gateway.services.rooms import Rooms
 from signal_gateway.services.secret_file import read_or_make_secret
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.services.tokens import GuestSigner
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database, open_database
 from signal_gateway.storage.migrate import migrate
@@ -55,6 +59,7 @@ from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import Listener
+from signal_gateway.websocket.rooms import RoomSpeaker
 from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
 from signal_gateway.websocket.turn import Turn
 
@@ -118,8 +123,7 @@ class Gateway:
         wall_ms: Callable[[], int] = wall_ms,
         new_uuid: Callable[[], UUID] = new_uuid,
     ) -> None:
-        auth, security = config.auth, config.security
-        subscriber_ids = SubscriberIds(pepper)
+        auth, security, subscriber_ids = config.auth, config.security, SubscriberIds(pepper)
         attempts = _attempts_of(config, writer, metrics, wall_ms)
         self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
         self.limits = Limits(config.limits if security.rate_limit_enabled else UNLIMITED, metrics)
@@ -127,16 +131,18 @@ class Gateway:
         self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
         self.directory = DeviceDirectory(database, bus, config.phones)
-        rules = SimRulesOf(config.commands)
-        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, metrics, wall_ms)
+        sims = SimRulesOf(config.commands)
+        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, sims, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
         self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
-        self.speaker = CommandSpeaker(self.hub, bus, metrics)
-
+        self.media = PeerToPeer(config.media, config.cloudflare.stun_url, wall_ms)
+        self.rooms = Rooms(database, writer, bus, config.rooms, self.media.app_id, metrics, wall_ms, new_uuid)
+        self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
+        self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = Door(
@@ -153,24 +159,24 @@ class Gateway:
             admission=Admission(security, config.server.max_connections, metrics),
             limits=self.limits,
             authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, self.directory, wall_ms),
-            registration=Registration(database, writer, bus, self.credentials, attempts, auth.registration, wall_ms),
+            registration=Registration(database, writer, bus, self.credentials, attempts, self.guests, auth.registration, wall_ms),
             presence=self.presence,
             reports=self.reports,
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
+            rooms=self.rooms,
+            media=self.media,
             has_room=writer.has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )
-        own_ports = frozenset({config.server.port, config.http.port, config.metrics.port})
-        believes_any_origin = is_loopback(config.server.host) or config.server.insecure
-        self.listener = Listener(self.door, config.handshake, own_ports, believes_any_origin)
+        self.listener = _listener_of(config, self.door)
 
     @property
     def service_loops(self) -> tuple[Loop, ...]:
         """The loops of the services' stage. What a crash left open is closed before the first link comes."""
         first = self.presence.run, self.credentials.run, self.operators.run, self.limits.run
-        return *first, self.commands.run, self.dispatcher.run, self.alarms.run, self.retention.run
+        return *first, self.commands.run, self.dispatcher.run, self.alarms.run, self.rooms.run, self.retention.run
 
     @property
     def door_loops(self) -> tuple[Loop, ...]:
@@ -293,6 +299,12 @@ def _attempts_of(config: Config, writer: BatchWriter, metrics: Metrics, wall_ms:
         entries_max=auth.failed_attempts_kept,
         audited_refusals_per_s=auth.audited_refusals_per_s,
     )
+
+
+def _listener_of(config: Config, door: Door) -> Listener:
+    own_ports = frozenset({config.server.port, config.http.port, config.metrics.port})
+    believes_any_origin = is_loopback(config.server.host) or config.server.insecure
+    return Listener(door, config.handshake, own_ports, believes_any_origin)
 
 
 def _bounds_of(config: Config, limits: Limits) -> Bounds:

@@ -23,10 +23,12 @@ from signal_gateway.services.alarms import AlarmsSettings
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings
+from signal_gateway.services.media import MediaSettings
 from signal_gateway.services.presence import PresenceSettings
 from signal_gateway.services.report_feed import FeedSettings
 from signal_gateway.services.reports import ReportsSettings
 from signal_gateway.services.retention import RetentionSettings
+from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.websocket.admission import SecuritySettings
 from signal_gateway.websocket.handshake import HandshakeSettings
@@ -39,6 +41,7 @@ SECRETS: Mapping[str, str] = {
     "auth.api_keys": "tokens of agents",
     "auth.enrolment_keys": "keys of phones",
     "cloudflare.app_secret": "key of the media backend",
+    "media.turn_secret": "shared with the TURN server",
     "storage.url": "may hold a password",
 }
 """Settings whose values are never shown, and why."""
@@ -54,7 +57,7 @@ class CloudflareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     base_url: str = "https://rtc.live.cloudflare.com/v1"
     """Where its API is; not used by this release."""
     stun_url: str = "stun:stun.cloudflare.com:3478"
-    """STUN server that clients are told of; not used by this release."""
+    """STUN server that members of rooms are told of, unless `media.stun_url` says another."""
 
     def __repr__(self) -> str:
         return f"CloudflareSettings(app_id={self.app_id!r}, base_url={self.base_url!r})"
@@ -80,6 +83,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     commands: CommandsSettings = CommandsSettings()
     alarms: AlarmsSettings = AlarmsSettings()
     reports: ReportsSettings = ReportsSettings()
+    rooms: RoomsSettings = RoomsSettings()
+    media: MediaSettings = MediaSettings()
     retention: RetentionSettings = RetentionSettings()
     feed: FeedSettings = FeedSettings()
     phones: PhoneSettings = PhoneSettings()
@@ -95,7 +100,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Every secret text that the configuration holds, for the logs to know what to hide."""
         keys = [part for entry in (*self.auth.api_keys, *self.auth.enrolment_keys) for part in (entry, entry.partition(":")[2])]
         password = urlsplit(self.storage.url).password or ""
-        return [secret for secret in (self.auth.token_secret, self.cloudflare.app_secret, password, unquote(password), *keys) if secret]
+        named = (self.auth.token_secret, self.cloudflare.app_secret, self.media.turn_secret, password, unquote(password))
+        return [secret for secret in (*named, *keys) if secret]
 
     def __repr__(self) -> str:
         return f"Config(server={self.server.host}:{self.server.port}, data_dir={self.server.data_dir!r})"

@@ -28,8 +28,10 @@ from protocol.agent import (
     HeartbeatAck,
     RegisterAck,
     ReportAck,
+    RoomEvent,
     UnregisterAck,
     WebrtcRoomCreateAck,
+    WebrtcRoomLeaveAck,
 )
 from protocol.close_codes import CloseCode, may_reconnect
 from protocol.dialect import Fault, Question, answer, decode, error, say
@@ -55,6 +57,8 @@ SAID = {
     "report_ack": ReportAck,
     "disconnect": Disconnect,
     "webrtc_room_create_ack": WebrtcRoomCreateAck,
+    "webrtc_room_leave_ack": WebrtcRoomLeaveAck,
+    "room_event": RoomEvent,
 }
 
 
@@ -167,7 +171,7 @@ def test_what_a_client_says_in_frames_is_understood_in_json_and_in_cbor(name: st
 @pytest.mark.parametrize(("name", "payload"), values_of("payload said:"))
 def test_what_the_server_says_in_frames_it_says_so(name: str, payload: Any):
     message = msgspec.convert(payload, SAID[name.lower()])
-    if name == "DISCONNECT":
+    if name in ("DISCONNECT", "ROOM_EVENT"):
         frame = decode_frame(say(False, PayloadKind.JSON, UUID, message))
     else:
         question = Question(False, "", QUESTION_OF[FrameType[name]], FrameType[name].value, UUID)

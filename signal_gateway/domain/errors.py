@@ -12,6 +12,13 @@ GatewayError
 ├─ InvalidCommand     400  a command that no phone may be told
 ├─ CommandNotFound    404
 ├─ AlarmNotFound      404
+├─ RoomNotFound       404  or out of scope, or over, or one that the asker is not in
+├─ MemberNotFound     404  a signal for somebody who is not in the room
+├─ InvalidRole        400
+├─ NotRegistered      401  rooms are for those who registered (S-29)
+├─ AlreadyInRoom      409
+├─ RoomFull           409
+├─ TooManySignals     429  more signals wait for a member than may
 ├─ IdTaken            409  the id names a command that says something else
 ├─ TooLate            409  the command is past what was asked
 ├─ KeyReused          422  the Idempotency-Key names a command that says something else
@@ -22,6 +29,7 @@ GatewayError
 ├─ Internal           500
 ├─ DatabaseDown       503
 ├─ QueueFull          503
+├─ TooManyRooms       503
 └─ DiskFull           507
 """
 
@@ -169,6 +177,78 @@ class AlarmNotFound(GatewayError):
     type, code, status, reason = "NOT_FOUND", 4041, 404, "alarm_not_found"
 
     def __init__(self, message: str = "Alarm not found") -> None:
+        super().__init__(message)
+
+
+class RoomNotFound(GatewayError):
+    """No such room, as far as the asker may know: one that is over, or that they are not in, looks the same (H05)."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "room_not_found"
+
+    def __init__(self, message: str = "Room not found") -> None:
+        super().__init__(message)
+
+
+class MemberNotFound(GatewayError):
+    """Whom a signal is for is not in the room."""
+
+    type, code, status, reason = "NOT_FOUND", 4041, 404, "member_not_found"
+
+    def __init__(self, message: str = "No such member in this room") -> None:
+        super().__init__(message)
+
+
+class InvalidRole(GatewayError):
+    """No such role, or one that is taken: a room has one sender (S-28, C-12)."""
+
+    type, code, status, reason = "INVALID_MESSAGE_FORMAT", 4001, 400, "invalid_role"
+
+    def __init__(self, message: str = "Invalid role") -> None:
+        super().__init__(message)
+
+
+class NotRegistered(GatewayError):
+    """A CONNECT alone is not enough for a room (S-29)."""
+
+    type, code, status, reason = "AUTHENTICATION_FAILED", 4010, 401, "not_registered"
+
+    def __init__(self, message: str = "Client is not registered") -> None:
+        super().__init__(message)
+
+
+class AlreadyInRoom(GatewayError):
+    """The client sits in this room, or in as many as it may."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "already_in_room"
+
+    def __init__(self, message: str = "Client already in room") -> None:
+        super().__init__(message)
+
+
+class RoomFull(GatewayError):
+    """The room has as many receivers as it may."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "room_full"
+
+    def __init__(self, message: str = "Room is full") -> None:
+        super().__init__(message)
+
+
+class TooManySignals(GatewayError):
+    """More waits for a member, whose link is lost or whose description has not come, than may."""
+
+    type, code, status, reason = "RATE_LIMIT_EXCEEDED", 4290, 429, "too_many_signals"
+
+    def __init__(self, message: str = "Too many signals wait for this member") -> None:
+        super().__init__(message)
+
+
+class TooManyRooms(GatewayError):
+    """There are as many rooms as may be."""
+
+    type, code, status, reason = "UNAVAILABLE", 5030, 503, "too_many_rooms"
+
+    def __init__(self, message: str = "Too many rooms are open: try again later") -> None:
         super().__init__(message)
 
 

@@ -1,6 +1,8 @@
 """What happened: facts that the services publish and others may want to know. Times are milliseconds since 1970, UTC."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -115,3 +117,22 @@ class DeviceDeleted:
     """A device's record and its own keys are gone: its link ends, and what waits for it goes nowhere."""
 
     device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomChanged:
+    """Somebody came into a room or left it, or it is over: `to` are those who sit in it otherwise, and are told."""
+
+    room_id: str
+    event: Literal["member_joined", "member_left", "room_terminated"]
+    client_id: str
+    role: str
+    reason: str | None
+    to: tuple[str, ...]
+
+
+class SignalDue(msgspec.Struct, frozen=True, gc=False):
+    """Members of a room are to be told this: `signal` is the door's own message, which no service looks into."""
+
+    to: Sequence[str]
+    signal: object

@@ -1,6 +1,6 @@
 """Who is on the other end of a link."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -21,3 +21,9 @@ class Principal:
     credential_id: str
     registered: bool = False
     """Whether a client record exists (REGISTER), beyond this link's session (CONNECT)."""
+    token_digest: bytes = field(default=b"", compare=False, repr=False)
+    """Of the token that was shown: requests on the link may show it again (C-11)."""
+    room_id: str | None = None
+    """Of a guest: the one room that it may be in."""
+    expires_at: int | None = None
+    """When its token ends, in milliseconds since 1970, UTC; None: as long as the credential stands."""

@@ -1,5 +1,6 @@
 """Who may have a link: phones by enrolment and device keys, agents by tokens (CONTRACT.md §2, §3)."""
 
+import hmac
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -156,7 +157,11 @@ class Authentication:
         credential_id = known_token(self._credentials, login, client_id, digest, self._wall_ms())
         if credential_id is None:
             raise self._refuse("connect", client_id, address, "bad_credentials")
-        return Principal(LinkKind.AGENT, client_id, credential_id, registered=login.token_digest is not None)
+        return Principal(LinkKind.AGENT, client_id, credential_id, registered=login.token_digest is not None, token_digest=digest)
+
+    def is_token_of(self, principal: Principal, token: str) -> bool:
+        """Whether this is the token that the client's link was opened with (C-11)."""
+        return hmac.compare_digest(self._credentials.digest(token), principal.token_digest)
 
     async def _record(self, credential: Credential, login: PhoneLogin, description: DeviceDescription, address: str) -> DeviceRecord:
         """The device as it is now: enrolled if it is new, its description refreshed if it changed."""

@@ -99,6 +99,10 @@ class Operators:
             return False
         return operator.credential_id.removeprefix(BY_TOKEN) not in self._revoked.until
 
+    def is_revoked(self, token_id: str) -> bool:
+        """Whether the token of this id was revoked."""
+        return token_id in self._revoked.until
+
     async def issue(self, subject: str, role: Role, scope: Scope, expires_s: int, actor: str = "cli") -> str:
         """A new token. It is kept nowhere; the audit trail keeps its id. Raises ValueError, DatabaseDown, DiskFull."""
         if not 0 < expires_s <= TOKEN_LIFE_S_MAX:

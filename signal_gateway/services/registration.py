@@ -1,7 +1,7 @@
 """Client records of agents: REGISTER and UNREGISTER (CONTRACT.md §2, C-09, C-10, S-09 to S-19)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from signal_gateway.bus.local import Bus
@@ -13,6 +13,7 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import holder_lives, is_record_token, known_token
 from signal_gateway.services.credentials import Credentials, is_same, stored_key_id
+from signal_gateway.services.guests import Guests
 from signal_gateway.storage import devices
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
@@ -54,6 +55,7 @@ class Registration:
         bus: Bus,
         credentials: Credentials,
         attempts: Attempts,
+        guests: Guests,
         registration: Literal["open", "enrolment", "closed"],
         wall_ms: Callable[[], int],
     ) -> None:
@@ -62,6 +64,7 @@ class Registration:
         self._bus = bus
         self._credentials = credentials
         self._attempts = attempts
+        self._guests = guests
         self._registration = registration
         self._wall_ms = wall_ms
 
@@ -74,6 +77,8 @@ class Registration:
         client_id = request.client_id
         self._attempts.check(client_id, address)
         digest = self._credentials.digest(request.token)
+        if (guest := self._guest(client_id, request.token, address)) is not None:
+            return replace(guest, token_digest=digest)
         login = await self._login(client_id, request.token)
         self._attempts.check(client_id, address)
 
@@ -90,7 +95,8 @@ class Registration:
             raise self._refuse("register", client_id, address, refusal, error)
         self._attempts.accepted("register", client_id, address)
         log.info("client registered", client_id=client_id, credential_id=claim.credential_id)
-        return Principal(LinkKind.AGENT, client_id, claim.credential_id or f"registered:{client_id}", registered=True)
+        credential_id = claim.credential_id or f"registered:{client_id}"
+        return Principal(LinkKind.AGENT, client_id, credential_id, registered=True, token_digest=digest)
 
     async def unregister(self, client_id: str, token: str, address: str) -> None:
         """Delete the client's record: the token is checked first, and must be the one that registered it (S-17, S-18).
@@ -115,6 +121,13 @@ class Registration:
         self._attempts.accepted("unregister", client_id, address)
         log.info("client unregistered", client_id=client_id)
         self._bus.publish(ClientUnregistered(client_id))
+
+    def _guest(self, client_id: str, token: str, address: str) -> Principal | None:
+        """Who came by the link of a room: nothing is written of them. None for everybody else."""
+        try:
+            return self._guests.prove(client_id, token)
+        except BadCredentials as error:
+            raise self._refuse("register", client_id, address, "bad_room_token", error) from None
 
     async def _login(self, client_id: str, token: str) -> ClientLogin:
         key_id = stored_key_id(token)

@@ -17,6 +17,8 @@ from signal_gateway.storage.batch_writer import BatchWriter
 MS_PER_DAY = 86_400_000
 MONTHS_KEPT_MS = 62 * MS_PER_DAY
 
+_SETTING_OF = {"stays": "rooms"}
+
 log = logger("storage")
 
 
@@ -33,6 +35,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Alarms, from the day on which they were cleared. 0 = for ever."""
     connections_days: float = 90.0
     """The log of connections. 0 = for ever."""
+    rooms_days: float = 365.0
+    """The archive of rooms, from the day on which a room ended or a stay in one. 0 = for ever."""
     audit_days: float = 730.0
     """The audit trail. 0 = for ever."""
     every_s: float = 3600.0
@@ -43,7 +47,10 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Rest between two steps, in which others write."""
 
     def __post_init__(self) -> None:
-        if min(getattr(self, f"{kind}_days") for kind in ("heartbeats", "reports", "commands", "alarms", "connections", "audit")) < 0:
+        if (
+            min(getattr(self, f"{kind}_days") for kind in ("heartbeats", "reports", "commands", "alarms", "connections", "rooms", "audit"))
+            < 0
+        ):
             raise ValueError("days must not be below 0")
         if 0 < self.commands_days < 1:
             raise ValueError("commands_days must be at least 1, for an Idempotency-Key holds for a day")
@@ -74,7 +81,7 @@ class Retention:
         """Delete everything that is too old by now, step by step. Raises DatabaseDown, DiskFull."""
         now = self._wall_ms()
         for kind in retention.KINDS:
-            days = 1.0 if kind == "tokens" else getattr(self._settings, f"{kind}_days")
+            days = 1.0 if kind == "tokens" else getattr(self._settings, f"{_SETTING_OF.get(kind, kind)}_days")
             if days > 0:
                 await self._delete(kind, partial(retention.delete_some, kind, now - round(days * MS_PER_DAY)))
         if self._settings.commands_days > 0:

@@ -5,7 +5,7 @@ address to fetch one from, no second algorithm to be talked into. Its claims hav
 """
 
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from joserfc import jwt
@@ -16,6 +16,7 @@ from signal_gateway.domain.access import Operator, Role, Scope, scope_of, scope_
 from signal_gateway.domain.errors import BadCredentials, TokenExpired
 
 ISSUER = AUDIENCE = "signal-gateway"
+ROOM_AUDIENCE = "signal-gateway:room"
 ALGORITHMS = ["HS256"]
 HEADER = {"alg": "HS256", "typ": "JWT"}
 TOKEN_CHARS_MAX = 4096
@@ -45,13 +46,59 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     groups: list[Name] | None = None
 
 
+class GuestClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the token of a room says. Another audience, so that neither token is ever taken for the other."""
+
+    room: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    iat: Seconds
+    exp: Seconds
+    jti: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{8,64}\Z")]
+    iss: Literal["signal-gateway"]
+    aud: Literal["signal-gateway:room"]
+
+
+class RoomPass(NamedTuple):
+    """A token of a room that holds."""
+
+    room_id: str
+    token_id: str
+    expires_at: int
+    """Milliseconds since 1970, UTC."""
+
+
+class GuestSigner:
+    """Signs and reads the tokens of rooms, by the same secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = _key_of(secret)
+
+    def sign(self, room_id: str, token_id: str, now_s: int, expires_s: int) -> str:
+        """A token for whoever has it to come into this room."""
+        claims = {"room": room_id, "iat": now_s, "exp": now_s + expires_s, "jti": token_id, "iss": ISSUER, "aud": ROOM_AUDIENCE}
+        msgspec.convert(claims, GuestClaims)
+        return jwt.encode(dict(HEADER), claims, self._key, algorithms=ALGORITHMS)
+
+    def read(self, token: str, now_ms: int) -> RoomPass | None:
+        """What the token is good for; None when it is none of ours for a room. Raises TokenExpired for one whose time is over."""
+        if len(token) > TOKEN_CHARS_MAX:
+            return None
+        try:
+            read = jwt.decode(token, self._key, algorithms=ALGORITHMS)
+            claims = msgspec.convert(read.claims, GuestClaims)
+        except (JoseError, msgspec.ValidationError, ValueError, RecursionError):
+            return None
+        if read.header != HEADER or claims.iat > now_ms / 1000 + CLOCK_SKEW_S:
+            return None
+        if claims.exp * 1000 <= now_ms:
+            raise TokenExpired
+        return RoomPass(claims.room, claims.jti, claims.exp * 1000)
+
+
 class Signer:
     """Signs tokens and reads them. `secret` is the one of `auth.token_secret`, or of the file that stands for it."""
 
     def __init__(self, secret: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SecurityWarning)  # a short one is refused at the start, unless it is for loopback alone
-            self._key = OctKey.import_key(secret.encode())
+        self._key = _key_of(secret)
 
     def sign(self, subject: str, role: Role, scope: Scope, token_id: str, now_s: int, expires_s: int) -> str:
         """A token for this operator, good for `expires_s` seconds. Raises ValueError when its parts, together, are no token of ours."""
@@ -87,3 +134,9 @@ class Signer:
             raise TokenExpired
         scope = scope_of({"devices": claims.devices, "groups": claims.groups})
         return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{claims.jti}", claims.exp * 1000)
+
+
+def _key_of(secret: str) -> OctKey:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)  # a short one is refused at the start, unless it is for loopback alone
+        return OctKey.import_key(secret.encode())

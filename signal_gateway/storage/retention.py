@@ -13,6 +13,8 @@ from signal_gateway.storage.tables import (
     connection_logs,
     reports,
     revoked_tokens,
+    room_members,
+    rooms,
     sim_recipients,
 )
 
@@ -68,6 +70,8 @@ _KINDS: Mapping[str, tuple[Table, Condition, ColumnElement[int]]] = {
     ),
     "audit": (audit, lambda before: audit.c.at < before, audit.c.at),
     "alarms": (alarms, lambda before: alarms.c.cleared_at < before, alarms.c.cleared_at),
+    "stays": (room_members, lambda before: room_members.c.left_at < before, room_members.c.left_at),
+    "rooms": (rooms, lambda before: rooms.c.ended_at < before, rooms.c.ended_at),
     "tokens": (revoked_tokens, lambda before: revoked_tokens.c.expires_at < before, revoked_tokens.c.revoked_at),
 }
 """Of each kind its table, what is old, and the column by whose index the oldest come first: by another order, a step that finds too few

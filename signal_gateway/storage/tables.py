@@ -254,3 +254,47 @@ revoked_tokens = Table(
     Column("expires_at", BigInteger, nullable=False),  # of the token: the row may go then
     Index("ix_revoked_tokens_revoked_at", "revoked_at"),
 )
+
+rooms = Table(
+    "rooms",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("room_id", String(36), nullable=False, unique=True),
+    Column("app_id", String(64), nullable=False),  # of the media backend: "p2p"
+    Column("state", String(16), nullable=False),  # one of RoomState
+    Column("creation_type", String(16), nullable=False),  # client | operator
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("sender_client_id", String(128)),
+    Column("session_id", String(64)),  # of its sender
+    Column("stays", Integer, nullable=False),  # how many there were
+    Column("metadata", JSON),
+    Column("ended_at", BigInteger),
+    Column("ended_reason", String(32)),
+    Column("ended_by", String(128)),
+    Index("ix_rooms_state_created_at", "state", "created_at"),
+    Index("ix_rooms_created_at", "created_at"),
+    Index("ix_rooms_ended_at", "ended_at"),
+)
+
+room_members = Table(
+    "room_members",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("stay_id", String(36), nullable=False, unique=True),
+    Column("room_id", String(36), nullable=False),
+    Column("client_id", String(128), nullable=False),
+    Column("role", String(16), nullable=False),  # sender | receiver
+    Column("session_id", String(64), nullable=False),
+    Column("joined_at", BigInteger, nullable=False),
+    Column("last_activity_at", BigInteger),
+    Column("left_at", BigInteger),
+    Column("left_reason", String(128)),
+    Column("left_by", String(128)),
+    Column("final_status", String(24)),  # one of Leaving
+    Column("metadata", JSON),
+    Index("ix_room_members_room_id_left_at", "room_id", "left_at"),
+    Index("ix_room_members_client_id_joined_at", "client_id", "joined_at"),
+    Index("ix_room_members_session_id", "session_id"),
+    Index("ix_room_members_left_at", "left_at"),
+)

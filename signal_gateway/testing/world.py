@@ -83,6 +83,7 @@ class World:
         self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, TOKEN_SECRET, self.wall_ms, self._new_uuid)
         self.gateway.credentials.random_bytes = self.random.randbytes
         self.gateway.operators.random_bytes = self.random.randbytes
+        self.gateway.guests.random_bytes = self.random.randbytes
         self.gateway.dispatcher.random = self.gateway.dispatcher.sweeps.random = Random(self.random.random())
 
     def wall_ms(self) -> int:

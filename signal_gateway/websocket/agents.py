@@ -15,13 +15,14 @@ from protocol.agent import (
 )
 from protocol.close_codes import CloseCode
 from protocol.dialect import Question
-from signal_gateway.domain.errors import DuplicateLink, GatewayError
+from signal_gateway.domain.errors import ClientIdTaken, DuplicateLink, GatewayError
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
 from signal_gateway.websocket.commands import COMMAND_HANDLERS
 from signal_gateway.websocket.ears import Ears, Handler
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import REPORT_HANDLERS
+from signal_gateway.websocket.rooms import ROOM_HANDLERS, caller_of
 
 WIRE_VERSION = "1.0.0"
 
@@ -54,6 +55,7 @@ async def hear_connect(link: Link, message: Connect, question: Question) -> None
         limits=limits.told,
     )
     link.answer(question, answer)
+    link.door.rooms.returned(caller_of(link))
 
 
 async def hear_register(link: Link, message: Register, question: Question) -> None:
@@ -70,6 +72,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
         _check_link_is_its_own(link, message.client_id)
         principal = await link.door.registration.register(request, link.address)
         _check_client_is_free(link, message.client_id)
+        _check_guest_takes_no_other_place(link, principal)
     except GatewayError as error:
         link.door.metrics.refusals.add(error.reason)
         link.answer(question, RegisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
@@ -80,6 +83,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
         version=WIRE_VERSION, status=200, message="Registration successful", client_id=message.client_id, session_id=link.session_id
     )
     link.answer(question, answer)
+    link.door.rooms.returned(caller_of(link))
 
 
 async def hear_unregister(link: Link, message: Unregister, question: Question) -> None:
@@ -125,6 +129,13 @@ def _check_client_is_free(link: Link, client_id: str) -> None:
         raise DuplicateLink
 
 
+def _check_guest_takes_no_other_place(link: Link, principal: Principal) -> None:
+    """Raise ClientIdTaken when the id is linked, and one of the two is a guest of another room, or none."""
+    other = link.door.hub.link_of(principal.client_id)
+    if other is not None and other is not link and other.principal is not None and other.principal.room_id != principal.room_id:
+        raise ClientIdTaken
+
+
 def _take(link: Link, principal: Principal, question: Question) -> None:
     link.speaks_frames = not question.is_text
     if not question.is_text:
@@ -151,5 +162,7 @@ _AFTER: Mapping[type, Handler] = {
     Heartbeat: hear_heartbeat,
     **REPORT_HANDLERS,
     **COMMAND_HANDLERS,
+    **ROOM_HANDLERS,
 }
-AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, plain_beat=hear_plain_beat)
+_GUEST_EARS = Ears(before={}, after={**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS}, plain_beat=hear_plain_beat)
+AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, of_guests=_GUEST_EARS, plain_beat=hear_plain_beat)

@@ -20,3 +20,5 @@ class Ears:
     after: Mapping[type, Handler]
     plain_beat: BeatHandler | None = None
     """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
+    of_guests: "Ears | None" = None
+    """What is heard of one who came by the link of a room alone."""

@@ -6,6 +6,7 @@ and closed with a code that tells it to stay away.
 
 from collections import Counter
 from typing import Protocol
+from uuid import UUID
 
 import trio
 
@@ -39,6 +40,19 @@ class LiveLink(Protocol):
     @property
     def outbox(self) -> Outbox:
         """What waits for its peer."""
+        ...
+
+    @property
+    def encoding(self) -> tuple[bool, int]:
+        """In which it is spoken to: whether in text, and the payload kind of frames."""
+        ...
+
+    def new_uuid(self) -> UUID:
+        """For a frame that we start."""
+        ...
+
+    def put_frame(self, frame: bytes, payload_bytes: int, name: str) -> None:
+        """Send one whole message that is in its WebSocket frame already."""
         ...
 
     def look_after(self, now: float) -> None:

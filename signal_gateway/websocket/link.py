@@ -8,6 +8,7 @@ deadline, so the messages of a link are always heard in order.
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 import trio
 
@@ -69,6 +70,7 @@ class Link:
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._fenced = False
+        self._ends_at: int | None = None  # of a token that ends, in wall milliseconds
         self._goodbye: tuple[int, str] | None = None
 
     # a life
@@ -117,6 +119,7 @@ class Link:
             return
         is_new = self.principal is None
         self.principal = principal
+        self._ends_at = principal.expires_at
         if not is_new:
             return
         self.client_id = principal.client_id
@@ -124,6 +127,8 @@ class Link:
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = door.limits.client(principal.client_id).by_class
+        if principal.room_id is not None:
+            self._ears = self._ears.of_guests or self._ears
         self._is_heard = True
         self.parser.limit_messages(door.server.max_message_size, "server.max_message_size")
         self.generation = door.presence.link_opened(principal, self.session_id, self.address)
@@ -139,6 +144,8 @@ class Link:
             if missed is UNAUTHENTICATED:
                 self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(missed.code, missed.reason)
+        elif self._ends_at is not None and self._ends_at <= self.door.wall_ms():
+            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
         elif now - self.outbox.sent_at >= self._settings.ping_after_s:
             self._connection.ping()
 
@@ -202,6 +209,29 @@ class Link:
         """Say something that nobody asked for, in the encoding that the client came with."""
         is_text = not self.speaks_frames
         self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid().bytes, message), name)
+
+    @property
+    def encoding(self) -> tuple[bool, int]:
+        """In which we speak to it unasked: whether in text, and the payload kind of frames."""
+        return (not self.speaks_frames, self.payload_kind)
+
+    def new_uuid(self) -> UUID:
+        """For a frame that we start."""
+        return self.door.new_uuid()
+
+    def put_frame(self, frame: bytes, payload_bytes: int, name: str) -> None:
+        """Send one whole message that is in its WebSocket frame already, as several links get it; counted as `name`."""
+        if self._fenced:
+            return
+        door = self.door
+        door.metrics.messages.values["out", name] += 1
+        door.turn.bytes_out += payload_bytes
+        self.outbox.put(frame)
+
+    def refuse_request(self, question: Question, error: GatewayError) -> None:
+        """Refuse a request in its own answer, ids null, where it has one (CONTRACT.md §2)."""
+        if not self._fenced:
+            self._refusals.failed(question, error, question.is_text)
 
     def acknowledge(self, question: Question, message_id: str | None = None) -> None:
         """Tell a device that what it reported is kept: REPORT_ACK, or `ack` where its JSON asked for one (CONTRACT.md §2)."""

@@ -19,8 +19,10 @@ from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.guests import Guests
 from signal_gateway.services.registration import RegisterRequest, Registration
 from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.services.tokens import GuestSigner
 from signal_gateway.storage import records
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import InlineDatabase
@@ -34,6 +36,7 @@ ADDRESS = "192.0.2.1"
 CLIENT_TOKEN = "canary-client-token"
 ENROLMENT_KEY = "canary-enrolment-key"
 OTHER_KEY = "canary-other-key"
+TOKEN_SECRET = "canary-token-secret-of-32-characters"
 
 
 class CountedDatabase:
@@ -118,7 +121,10 @@ class Services:
             DeviceDirectory(self.database, self.bus, PhoneSettings(error_count_threshold=7)),
             self.wall_ms,
         )
-        self.registration = Registration(self.database, self.writer, self.bus, self.credentials, self.attempts, registration, self.wall_ms)
+        self.guests = Guests(GuestSigner(TOKEN_SECRET), lambda token_id: False, self.wall_ms)
+        self.registration = Registration(
+            self.database, self.writer, self.bus, self.credentials, self.attempts, self.guests, registration, self.wall_ms
+        )
 
     async def phone(
         self, key: str = ENROLMENT_KEY, device_id: str = "phone-1", address: str = ADDRESS, wants_key: bool = False, **said: Any

@@ -26,6 +26,8 @@ from signal_gateway.storage.tables import (
     metadata,
     reports,
     revoked_tokens,
+    room_members,
+    rooms,
     sim_recipients,
 )
 from tests.domain.commands_made import command
@@ -56,6 +58,12 @@ def fill(connection: kept.Connection, age_days: float, count: int = 1) -> None:
         connection.execute(insert(alarms).values(alarm_type="offline", cleared_at=at, **values))
         connection.execute(insert(alarms).values(alarm_type="offline", cleared_at=None, **values))
         connection.execute(insert(revoked_tokens).values(token_id=name, subject="s", revoked_at=at, expires_at=at))
+        room = {"room_id": name, "app_id": "p2p", "state": "inactive", "creation_type": "client", "created_by": "a", "stays": 1}
+        connection.execute(insert(rooms).values(created_at=at, ended_at=at, **room))
+        connection.execute(insert(rooms).values(created_at=at, **{**room, "room_id": f"open {name}", "state": "active"}))
+        stay = {"room_id": name, "client_id": "a", "role": "sender", "session_id": name, "joined_at": at}
+        connection.execute(insert(room_members).values(stay_id=name, left_at=at, **stay))
+        connection.execute(insert(room_members).values(stay_id=f"open {name}", **stay))
         here = 100_000_000 - round(age_days * 1000) + number
         done = command(id=here, message_id=name, state=CommandState.SENT, created_at=at, final_at=at, deadline_at=None)
         open_one = command(id=here + 500_000_000, message_id=f"open {name}", created_at=at)
@@ -65,7 +73,7 @@ def fill(connection: kept.Connection, age_days: float, count: int = 1) -> None:
 
 
 def counts(connection: kept.Connection) -> dict[str, int]:
-    tables = (reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients)
+    tables = (reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients, rooms, room_members)
     return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
@@ -84,7 +92,15 @@ async def writer(metrics: Metrics, nursery: trio.Nursery):
 
 
 ALL_OLD = RetentionSettings(
-    heartbeats_days=10, reports_days=10, commands_days=10, alarms_days=10, connections_days=10, audit_days=10, step_rows=3, every_s=60
+    heartbeats_days=10,
+    reports_days=10,
+    commands_days=10,
+    alarms_days=10,
+    connections_days=10,
+    rooms_days=10,
+    audit_days=10,
+    step_rows=3,
+    every_s=60,
 )
 
 
@@ -101,6 +117,8 @@ async def test_what_is_old_goes_in_steps_and_what_is_young_or_open_stays(autojum
         "commands": 2 + 9,
         "command_steps": 2,
         "sim_recipients": 0,
+        "rooms": 2 + 9,
+        "room_members": 2 + 9,
     }
     text = metrics.text().decode()
     assert 'signal_gateway_retention_rows_deleted_total{kind="commands"} 7.0' in text
@@ -110,7 +128,7 @@ async def test_what_is_old_goes_in_steps_and_what_is_young_or_open_stays(autojum
 async def test_zero_days_keep_for_ever(autojump_clock: MockClock, writer: BatchWriter, metrics: Metrics):
     await writer.call(lambda connection: fill(connection, 9999))
     for_ever = RetentionSettings(
-        heartbeats_days=0, reports_days=0, commands_days=0, alarms_days=0, connections_days=0, audit_days=0, every_s=60
+        heartbeats_days=0, reports_days=0, commands_days=0, alarms_days=0, connections_days=0, rooms_days=0, audit_days=0, every_s=60
     )
     before = await writer.call(counts)
     await Retention(writer, for_ever, metrics, lambda: NOW).delete_old()
@@ -198,6 +216,6 @@ async def test_it_goes_on_after_a_database_was_away(
 
 def test_every_table_is_kept_by_age_or_is_what_is_so_now():
     """A new table must say how long it keeps its rows."""
-    by_age = {reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients}
+    by_age = {reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients, rooms, room_members}
     of_now = {"credentials", "devices", "registrations", "device_status", "sims"}
     assert {table.name for table in by_age} | of_now == set(metadata.tables)

@@ -1,0 +1,344 @@
+"""Rooms: opened, entered, left and ended (S-20 to S-31; CONTRACT.md §7), and the signals between those who sit in one (S-32).
+
+Memory is the truth while the process lives, and the archive follows it through the batch writer; after a restart the archive tells which
+rooms were open and who sat in them. Nothing here waits, but the reading at the start.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+import trio
+
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
+from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
+from signal_gateway.domain.room import Leaving, Room, RoomRole, RoomState, Seat, role_of
+from signal_gateway.domain.signals import SignalKind, route, welcome
+from signal_gateway.observe.logs import logger
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.room_settings import RoomsSettings
+from signal_gateway.storage import rooms as archive
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.database import Database
+
+SWEEP_EVERY_S = 1.0
+SERVER = "server"
+"""Who ends rooms and stays when nobody does."""
+ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
+"""Why rooms end: words of ours."""
+EVENTS: Mapping[str, Literal["member_joined", "member_left", "room_terminated"]] = {
+    "joined": "member_joined",
+    "left": "member_left",
+    "over": "room_terminated",
+}
+
+log = logger("room")
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """The link that asks. `room_id` is set for a guest, who may be in that one room alone."""
+
+    client_id: str
+    session_id: str
+    generation: int
+    room_id: str | None = None
+
+
+class Rooms:
+    """All open rooms. `run` is its loop; all else may be called by anybody, and never waits."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: BatchWriter,
+        bus: Bus,
+        settings: RoomsSettings,
+        app_id: str,
+        metrics: Metrics,
+        wall_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._bus = bus
+        self._settings = settings
+        self._rules = settings.rules()
+        self._app_id = app_id
+        self._wall_ms = wall_ms
+        self._new_uuid = new_uuid
+        self._rooms: dict[str, Room] = {}
+        self._of_client: dict[str, dict[str, Room]] = {}
+        self._limits = metrics.limits
+        self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
+        self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
+        metrics.gauge("rooms", "Open rooms, by state.", self._count_by_state, "state")
+        metrics.gauge("room_members", "Seats that are taken, by whether their client has a link.", self._count_members, "linked")
+        bus.subscribe(DeviceUnlinked, self._hear_unlinked)
+        bus.subscribe(DeviceLinked, self._hear_linked)
+        bus.subscribe(ClientUnregistered, lambda event: self._leave_all(event.client_id, "unregistered", Leaving.VOLUNTARY))
+
+    # asked by members
+
+    def create(self, caller: Caller, role: str, metadata: Mapping[str, Any] | None) -> Room:
+        """Open a room in which the caller sends (S-20). Raises InvalidRole, AlreadyInRoom, TooManyRooms, RoomNotFound (a guest)."""
+        if role_of(role) is not RoomRole.SENDER:
+            raise InvalidRole
+        if caller.room_id is not None:
+            raise RoomNotFound("A guest may only join the room of its link")
+        self._check_may_sit(caller.client_id)
+        room = self._open(caller.client_id, metadata, "client")
+        self._sit(room, caller, RoomRole.SENDER, metadata)
+        log.info("room opened", room_id=room.room_id, client_id=caller.client_id)
+        return room
+
+    def join(self, caller: Caller, room_id: str, role: str, metadata: Mapping[str, Any] | None) -> Room:
+        """Come in, or come back to a seat that was kept (S-22). The others hear of it at once, the caller of the others by `welcome`.
+
+        Raises RoomNotFound, InvalidRole, AlreadyInRoom, RoomFull, Forbidden (banned).
+        """
+        role_of(role)
+        room = self._room(caller, room_id)
+        wanted = room.admit(caller.client_id, role, caller.generation, self._rules)
+        seat = room.seats.get(caller.client_id)
+        if seat is None:
+            self._check_may_sit(caller.client_id)
+            self._sit(room, caller, wanted, metadata)
+            self._tell(room, "joined", caller.client_id, wanted)
+            log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
+        else:
+            room.sit_again(seat, caller.session_id, caller.generation)
+            self._writer.put([archive.returned_row(seat.stay_id, caller.session_id, self._wall_ms())])
+            self._tell(room, "joined", caller.client_id, wanted, "returned")
+        return room
+
+    def welcome(self, room: Room, client_id: str) -> None:
+        """Give one who has come in what the sender offered to all (C-07). Called after the answer that let them in."""
+        seat = room.seats.get(client_id)
+        if seat is not None:
+            for signal in welcome(room, seat):
+                self._bus.publish(SignalDue((client_id,), signal))
+
+    def leave(self, caller: Caller, room_id: str, reason: str | None) -> None:
+        """Give up a seat (S-23). Raises RoomNotFound, for a room that the caller is not in, too."""
+        room = self._room(caller, room_id)
+        if caller.client_id not in room.seats:
+            raise RoomNotFound
+        self._rise(room, caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id)
+
+    def signal(self, caller: Caller, room_id: str, kind: SignalKind, to: str | None, signal: object) -> None:
+        """Pass a signal on: at most once to each member that is linked, later to one whose link is lost (S-32).
+
+        Raises RoomNotFound where the caller does not sit, MemberNotFound, TooManySignals: it is never silently lost.
+        """
+        room = self._rooms.get(room_id)
+        seat = None if room is None else room.seats.get(caller.client_id)
+        if room is None or seat is None:
+            raise RoomNotFound
+        routed = route(room, seat, kind, to, signal, self._rules)
+        counts = self._signals.values
+        if routed.at_once:
+            counts[kind, "relayed"] += len(routed.at_once)
+            self._bus.publish(SignalDue(routed.at_once, signal))
+            for client_id, early in routed.after:
+                counts[SignalKind.CANDIDATE, "relayed"] += 1
+                self._bus.publish(SignalDue((client_id,), early))
+        if routed.held:
+            counts[kind, "held"] += routed.held
+
+    def returned(self, caller: Caller) -> None:
+        """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile."""
+        for room in self._of_client.get(caller.client_id, {}).values():
+            seat = room.seats[caller.client_id]
+            seat.generation, seat.session_id = caller.generation, caller.session_id
+            self._regain(seat)
+
+    # asked by operators
+
+    def make(self, created_by: str, metadata: Mapping[str, Any] | None) -> Room:
+        """Open a room that nobody sits in yet. Raises TooManyRooms."""
+        room = self._open(created_by, metadata, "operator")
+        log.info("room made", room_id=room.room_id, actor=created_by)
+        return room
+
+    def find(self, room_id: str) -> Room | None:
+        """An open room."""
+        return self._rooms.get(room_id)
+
+    def opened(self) -> Iterable[Room]:
+        """All open rooms, oldest first."""
+        return self._rooms.values()
+
+    def end(self, room: Room, actor: str) -> None:
+        """End a room, whoever sits in it."""
+        self._end(room, RoomState.TERMINATED, "operator", actor)
+
+    def remove(self, room: Room, client_id: str, actor: str, *, ban: bool) -> bool:
+        """Take a member's seat, and with `ban` bar them from this room for the rest of its life. False when there is nobody to take out."""
+        if ban:
+            room.banned.add(client_id)
+        if client_id not in room.seats:
+            return ban
+        self._rise(room, client_id, "banned" if ban else "kicked", Leaving.BANNED if ban else Leaving.KICKED, actor, tells_them=True)
+        return True
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read which rooms were open when the server ended, then end seats and rooms whose time is over, until cancelled."""
+        self._restore(await self._database.read(archive.find_open))
+        task_status.started()
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            self._sweep(trio.current_time())
+
+    # inside
+
+    def _room(self, caller: Caller, room_id: str) -> Room:
+        room = self._rooms.get(room_id)
+        if room is None or caller.room_id not in (None, room_id):
+            raise RoomNotFound
+        return room
+
+    def _check_may_sit(self, client_id: str) -> None:
+        if len(self._of_client.get(client_id, ())) >= self._settings.per_client_max:
+            self._limits.add("rooms.per_client_max")
+            raise AlreadyInRoom
+
+    def _open(self, created_by: str, metadata: Mapping[str, Any] | None, creation_type: str) -> Room:
+        if len(self._rooms) >= self._settings.max:
+            self._limits.add("rooms.max")
+            raise TooManyRooms
+        room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata)
+        self._rooms[room.room_id] = room
+        self._writer.put([archive.opened_row(room, self._app_id, creation_type)])
+        return room
+
+    def _sit(self, room: Room, caller: Caller, role: RoomRole, metadata: Mapping[str, Any] | None) -> None:
+        seat = Seat(
+            caller.client_id,
+            role,
+            str(self._new_uuid()),
+            caller.session_id,
+            self._wall_ms(),
+            caller.generation,
+            caller.generation,
+            metadata,
+        )
+        room.sit(seat)
+        self._of_client.setdefault(caller.client_id, {})[room.room_id] = room
+        self._writer.put([archive.sat_row(room, seat), archive.changed_row(room)])
+
+    def _rise(self, room: Room, client_id: str, reason: str, leaving: Leaving, by: str, *, tells_them: bool = False) -> None:
+        """A seat is given up, or taken away; what becomes of the room follows from who is left."""
+        seat = room.seats[client_id]
+        room.rise(client_id)
+        self._forget(client_id, room)
+        self._writer.put([archive.rose_row(seat, self._wall_ms(), reason, leaving, by)])
+        told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in ("unregistered",) else reason
+        self._tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
+        log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
+        if not room.seats:
+            self._end(room, RoomState.INACTIVE, "all_left", by)
+        elif seat.role is RoomRole.SENDER:
+            self._go_on_without_sender(room, leaving, by)
+
+    def _go_on_without_sender(self, room: Room, leaving: Leaving, by: str) -> None:
+        policy = self._rules.sender_leaves
+        if policy == "promote" and (promoted := room.promote()) is not None:
+            self._writer.put([archive.promoted_row(promoted), archive.changed_row(room)])
+            self._tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
+        elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
+            self._end(room, RoomState.TERMINATED, "sender_left", by)
+        else:
+            room.senderless_since_s = trio.current_time()
+            self._writer.put([archive.changed_row(room)])
+
+    def _end(self, room: Room, state: RoomState, reason: str, by: str) -> None:
+        now = self._wall_ms()
+        del self._rooms[room.room_id]
+        self._tell(room, "over", by if by in room.seats else "", None, reason)
+        for seat in room.seats.values():
+            self._forget(seat.client_id, room)
+        stays = [archive.rose_row(seat, now, reason, Leaving.ENDED, by) for seat in room.seats.values()]
+        self._writer.put([*stays, archive.ended_row(room, state, now, reason, by)])
+        room.seats.clear()
+        self._ends.add(reason)
+        log.info("room ended", room_id=room.room_id, reason=reason)
+
+    def _forget(self, client_id: str, room: Room) -> None:
+        rooms = self._of_client[client_id]
+        del rooms[room.room_id]
+        if not rooms:
+            del self._of_client[client_id]
+
+    def _leave_all(self, client_id: str, reason: str, leaving: Leaving) -> None:
+        for room in list(self._of_client.get(client_id, {}).values()):
+            self._rise(room, client_id, reason, leaving, client_id)
+
+    def _regain(self, seat: Seat) -> None:
+        seat.lost_at_s = None
+        held, seat.held = seat.held, []
+        for signal in held:
+            self._bus.publish(SignalDue((seat.client_id,), signal))
+
+    def _hear_unlinked(self, event: DeviceUnlinked) -> None:
+        for room in self._of_client.get(event.device_id, {}).values():
+            seat = room.seats[event.device_id]
+            if seat.generation <= event.generation and seat.lost_at_s is None:
+                seat.lost_at_s = trio.current_time()
+
+    def _hear_linked(self, event: DeviceLinked) -> None:
+        """The very link is heard again after a silence. A new one comes by `returned`, once it has been told that it is in."""
+        for room in self._of_client.get(event.device_id, {}).values():
+            seat = room.seats[event.device_id]
+            if seat.generation == event.generation:
+                self._regain(seat)
+
+    def _sweep(self, now_s: float) -> None:
+        for room in list(self._rooms.values()):
+            for seat in room.lost_for_good(now_s, self._rules):
+                if seat.client_id in room.seats:  # the room may have ended with one before
+                    self._rise(room, seat.client_id, "link_lost", Leaving.LOST, SERVER)
+            if room.room_id in self._rooms and room.over_at_s(self._rules) <= now_s:
+                self._end_by_time(room)
+
+    def _end_by_time(self, room: Room) -> None:
+        reason = "empty_timeout" if not room.stays else "sender_left" if room.senderless_since_s is not None else "timeout"
+        self._end(room, RoomState.TERMINATED, reason, SERVER)
+
+    def _restore(self, found: Sequence[archive.OpenRoom]) -> None:
+        """Everybody's seat is kept for `restart_grace_s`. What was offered is not: the sender offers anew."""
+        now_s, now = trio.current_time(), self._wall_ms()
+        lost_at_s = now_s + self._settings.restart_grace_s - self._rules.grace_s
+        for known in found:
+            room = Room(known.room_id, known.created_at, known.created_by, now_s - (now - known.created_at) / 1000, known.metadata)
+            room.stays, room.banned = known.stays, set(known.banned)
+            for stay in known.seats:
+                seat = Seat(
+                    stay.client_id, RoomRole(stay.role), stay.stay_id, stay.session_id, stay.joined_at, 0, -1, stay.metadata, lost_at_s
+                )
+                room.seats[seat.client_id] = seat
+                self._of_client.setdefault(seat.client_id, {})[room.room_id] = room
+            if room.stays and room.sender is None:
+                room.senderless_since_s = lost_at_s
+            self._rooms[room.room_id] = room
+            if room.stays and not room.seats:  # the end was not written any more
+                self._end(room, RoomState.TERMINATED, "server_restart", SERVER)
+        if found:
+            log.info("rooms of before the restart wait for their members", rooms=len(self._rooms))
+
+    def _tell(
+        self, room: Room, what: str, client_id: str, role: RoomRole | None, reason: str | None = None, also: Sequence[str] = ()
+    ) -> None:
+        to = (*(seat.client_id for seat in room.others(client_id)), *also)
+        role_word = "" if role is None else role.value
+        self._bus.publish(RoomChanged(room.room_id, EVENTS[what], client_id, role_word, reason, to))
+
+    def _count_by_state(self) -> dict[str, float]:
+        counts = Counter(room.state for room in self._rooms.values())
+        return {state.value: counts[state] for state in (RoomState.PENDING, RoomState.ACTIVE)}
+
+    def _count_members(self) -> dict[str, float]:
+        counts = Counter(seat.lost_at_s is None for room in self._rooms.values() for seat in room.seats.values())
+        return {"yes": counts[True], "no": counts[False]}

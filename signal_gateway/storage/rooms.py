@@ -1,0 +1,216 @@
+"""The archive of rooms (S-33 to S-40): a row for each room, and one for each stay in it: a second visit does not hide the first (C-13).
+
+The `*_row` functions make rows for the batch writer; the others read. Times are milliseconds since 1970, UTC.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Row as FoundRow
+
+from signal_gateway.domain.room import Leaving, Room, RoomState, Seat
+from signal_gateway.storage.rows import Insert, Update
+from signal_gateway.storage.tables import room_members, rooms
+
+REASON_CHARS = 128
+OPEN_STATES = (RoomState.PENDING.value, RoomState.ACTIVE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class StayRecord:
+    """One stay of a client in a room."""
+
+    stay_id: str
+    room_id: str
+    client_id: str
+    role: str
+    session_id: str
+    joined_at: int
+    metadata: Mapping[str, Any] | None
+    left_at: int | None
+    left_reason: str | None
+    left_by: str | None
+    final_status: str | None
+    """One of Leaving; None while it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRecord:
+    """One room, open or over."""
+
+    room_id: str
+    app_id: str
+    state: str
+    creation_type: str
+    """`client` or `operator`: whose doing it was."""
+    created_at: int
+    created_by: str
+    sender_client_id: str | None
+    session_id: str | None
+    """Of its sender."""
+    stays: int
+    metadata: Mapping[str, Any] | None
+    ended_at: int | None
+    ended_reason: str | None
+    ended_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoom:
+    """A room that was open when the last process ended."""
+
+    room_id: str
+    created_at: int
+    created_by: str
+    metadata: Mapping[str, Any] | None
+    stays: int
+    seats: Sequence[StayRecord]
+    banned: Sequence[str]
+
+
+# rows
+
+
+def opened_row(room: Room, app_id: str, creation_type: str) -> Insert:
+    """A new room."""
+    values: dict[str, Any] = {
+        "room_id": room.room_id,
+        "app_id": app_id,
+        "state": room.state.value,
+        "creation_type": creation_type,
+        "created_at": room.created_at,
+        "created_by": room.created_by,
+        "stays": 0,
+    }
+    return Insert(rooms, values if room.metadata is None else {**values, "metadata": room.metadata})
+
+
+def changed_row(room: Room) -> Update:
+    """Who sends in it now, and how many have come."""
+    sender = room.sender
+    values = {
+        "state": room.state.value,
+        "sender_client_id": None if sender is None else sender.client_id,
+        "session_id": None if sender is None else sender.session_id,
+        "stays": room.stays,
+    }
+    return Update(rooms, {"room_id": room.room_id}, values)
+
+
+def ended_row(room: Room, state: RoomState, at: int, reason: str, by: str) -> Update:
+    """It is over."""
+    return Update(rooms, {"room_id": room.room_id}, {"state": state.value, "ended_at": at, "ended_reason": reason, "ended_by": by})
+
+
+def sat_row(room: Room, seat: Seat) -> Insert:
+    """Somebody has come in."""
+    values: dict[str, Any] = {
+        "stay_id": seat.stay_id,
+        "room_id": room.room_id,
+        "client_id": seat.client_id,
+        "role": seat.role.value,
+        "session_id": seat.session_id,
+        "joined_at": seat.joined_at,
+        "last_activity_at": seat.joined_at,
+    }
+    return Insert(room_members, values if seat.metadata is None else {**values, "metadata": seat.metadata})
+
+
+def returned_row(stay_id: str, session_id: str, at: int) -> Update:
+    """They came back to the seat that was kept, by another link."""
+    return Update(room_members, {"stay_id": stay_id}, {"session_id": session_id, "last_activity_at": at})
+
+
+def promoted_row(seat: Seat) -> Update:
+    """A receiver sends from now on."""
+    return Update(room_members, {"stay_id": seat.stay_id}, {"role": seat.role.value})
+
+
+def rose_row(seat: Seat, at: int, reason: str, leaving: Leaving, by: str) -> Update:
+    """The end of a stay."""
+    values = {"left_at": at, "left_reason": reason[:REASON_CHARS], "left_by": by, "final_status": leaving.value, "last_activity_at": at}
+    return Update(room_members, {"stay_id": seat.stay_id}, values)
+
+
+# reading
+
+_ROOM_NAMES = tuple(RoomRecord.__dataclass_fields__)
+_STAY_NAMES = tuple(StayRecord.__dataclass_fields__)
+_ROOMS = select(*(rooms.c[name] for name in _ROOM_NAMES))
+_STAYS = select(*(room_members.c[name] for name in _STAY_NAMES))
+_OPEN = _ROOMS.where(rooms.c.state.in_(OPEN_STATES)).order_by(rooms.c.created_at, rooms.c.id)
+_OPEN_IDS = select(rooms.c.room_id).where(rooms.c.state.in_(OPEN_STATES))
+_STAYS_IN_OPEN = _STAYS.where(room_members.c.room_id.in_(_OPEN_IDS)).order_by(room_members.c.id)
+_OF_ROOM = _STAYS.where(room_members.c.room_id == bindparam("room")).order_by(room_members.c.id)
+
+
+def find_open(connection: Connection) -> list[OpenRoom]:
+    """Rooms that are not over, oldest first, with those who sit in them."""
+    stays: dict[str, list[StayRecord]] = {}
+    for row in connection.execute(_STAYS_IN_OPEN):
+        stay = _stay_of(row)
+        stays.setdefault(stay.room_id, []).append(stay)
+    return [_open_room(_room_of(row), stays) for row in connection.execute(_OPEN)]
+
+
+def find_room(connection: Connection, room_id: str) -> RoomRecord | None:
+    """A room, open or over."""
+    row = connection.execute(_ROOMS.where(rooms.c.room_id == room_id)).first()
+    return None if row is None else _room_of(row)
+
+
+def find_room_of_session(connection: Connection, session_id: str) -> RoomRecord | None:
+    """The room in which a session sits, or sat last (S-40)."""
+    of_session = select(room_members.c.room_id).where(room_members.c.session_id == session_id).order_by(room_members.c.id.desc()).limit(1)
+    row = connection.execute(_ROOMS.where(rooms.c.room_id == of_session.scalar_subquery())).first()
+    return None if row is None else _room_of(row)
+
+
+def find_stays(connection: Connection, room_id: str, *, active: bool = False) -> list[StayRecord]:
+    """Who sat in a room, first come first; with `active`, who sits in it (S-40)."""
+    query = _OF_ROOM.where(room_members.c.left_at.is_(None)) if active else _OF_ROOM
+    return [_stay_of(row) for row in connection.execute(query, {"room": room_id})]
+
+
+def find_stays_of(connection: Connection, client_id: str, limit: int) -> list[StayRecord]:
+    """Where a client sat, newest first (S-40)."""
+    query = _STAYS.where(room_members.c.client_id == client_id).order_by(room_members.c.joined_at.desc()).limit(limit)
+    return [_stay_of(row) for row in connection.execute(query)]
+
+
+def find_rooms(
+    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
+) -> list[RoomRecord]:
+    """Rooms opened at `from_ms <= created_at < to_ms`, oldest first, behind the one of which `after` has time and id (S-40)."""
+    query = _ROOMS.order_by(rooms.c.created_at, rooms.c.room_id).limit(limit)
+    if from_ms is not None:
+        query = query.where(rooms.c.created_at >= from_ms)
+    if to_ms is not None:
+        query = query.where(rooms.c.created_at < to_ms)
+    if after is not None:
+        at, room_id = after
+        query = query.where((rooms.c.created_at > at) | ((rooms.c.created_at == at) & (rooms.c.room_id > room_id)))
+    return [_room_of(row) for row in connection.execute(query)]
+
+
+def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> OpenRoom:
+    of_room = stays.get(room.room_id, ())
+    return OpenRoom(
+        room.room_id,
+        room.created_at,
+        room.created_by,
+        room.metadata,
+        room.stays,
+        [stay for stay in of_room if stay.left_at is None],
+        [stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED],
+    )
+
+
+def _room_of(row: FoundRow[Any]) -> RoomRecord:
+    return RoomRecord(*row)
+
+
+def _stay_of(row: FoundRow[Any]) -> StayRecord:
+    return StayRecord(*row)

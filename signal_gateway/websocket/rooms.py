@@ -1,0 +1,181 @@
+"""Rooms on the wire: requests of members and their answers, events, and signals on their way from one member to others (CONTRACT.md §7).
+
+A signal goes out as it came in, with `from` filled in; it is written once for all who speak the same encoding, however many they are.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from protocol import dialect
+from protocol.agent import (
+    VERSION,
+    ConnectionInfo,
+    RoomEvent,
+    SignalAnswer,
+    SignalIceCandidate,
+    SignalOffer,
+    WebrtcRoomCreate,
+    WebrtcRoomCreateAck,
+    WebrtcRoomJoin,
+    WebrtcRoomJoinAck,
+    WebrtcRoomLeave,
+    WebrtcRoomLeaveAck,
+)
+from protocol.dialect import Question
+from signal_gateway.bus.local import Bus
+from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegistered
+from signal_gateway.domain.events import RoomChanged, SignalDue
+from signal_gateway.domain.room import Room
+from signal_gateway.domain.signals import SignalKind
+from signal_gateway.services.rooms import Caller
+from signal_gateway.websocket.ears import Handler
+from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
+from signal_gateway.websocket.hub import Hub
+from signal_gateway.websocket.link import Link
+
+Signal = SignalOffer | SignalAnswer | SignalIceCandidate
+
+_KINDS: Mapping[type, SignalKind] = {
+    SignalOffer: SignalKind.OFFER,
+    SignalAnswer: SignalKind.ANSWER,
+    SignalIceCandidate: SignalKind.CANDIDATE,
+}
+_NAMES: Mapping[type, str] = {
+    SignalOffer: "signal_offer",
+    SignalAnswer: "signal_answer",
+    SignalIceCandidate: "signal_ice_candidate",
+}
+
+
+class RoomSpeaker:
+    """Says to members of rooms what they are to hear."""
+
+    def __init__(self, hub: Hub, bus: Bus) -> None:
+        self._hub = hub
+        bus.subscribe(SignalDue, self._say_signal)
+        bus.subscribe(RoomChanged, self._say_change)
+
+    def _say_change(self, event: RoomChanged) -> None:
+        message = RoomEvent(room_id=event.room_id, event=event.event, client_id=event.client_id, role=event.role, reason=event.reason)
+        self._say(event.to, message, "room_event")
+
+    def _say_signal(self, event: SignalDue) -> None:
+        self._say(event.to, event.signal, _NAMES[type(event.signal)])
+
+    def _say(self, to: Sequence[str], message: object, name: str) -> None:
+        written: dict[tuple[bool, int], tuple[bytes, int]] = {}
+        for client_id in to:
+            link = self._hub.link_of(client_id)
+            if link is None:
+                continue
+            encoding = link.encoding
+            found = written.get(encoding)
+            if found is None:
+                is_text, payload_kind = encoding
+                payload = dialect.say(is_text, payload_kind, link.new_uuid().bytes, message)
+                found = written[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
+            link.put_frame(*found, name)
+
+
+def hear_room_create(link: Link, message: WebrtcRoomCreate, question: Question) -> None:
+    """WEBRTC_ROOM_CREATE: open a room and send in it (S-20, S-21)."""
+    rooms = link.door.rooms
+    try:
+        caller = _caller(link, message.client_id, message.auth_token)
+        room = rooms.create(caller, message.role, message.metadata)
+    except GatewayError as error:
+        link.refuse_request(question, error)
+        return
+    link.answer(question, _let_in(link, room, WebrtcRoomCreateAck, "Room created successfully"))
+    _offer(link, caller, room, message.offer_sdp)
+
+
+def hear_room_join(link: Link, message: WebrtcRoomJoin, question: Question) -> None:
+    """WEBRTC_ROOM_JOIN: come into a room (S-22). What its sender offered to all follows the answer (C-07)."""
+    rooms = link.door.rooms
+    try:
+        caller = _caller(link, message.client_id, message.auth_token)
+        room = rooms.join(caller, message.room_id, message.role, message.metadata)
+    except GatewayError as error:
+        link.refuse_request(question, error)
+        return
+    link.answer(question, _let_in(link, room, WebrtcRoomJoinAck, "Successfully joined room"))
+    rooms.welcome(room, caller.client_id)
+    _offer(link, caller, room, message.offer_sdp)
+
+
+def hear_room_leave(link: Link, message: WebrtcRoomLeave, question: Question) -> None:
+    """WEBRTC_ROOM_LEAVE: give up a seat (S-23)."""
+    try:
+        caller = _caller(link, message.client_id, message.auth_token)
+        link.door.rooms.leave(caller, message.room_id, message.reason)
+    except GatewayError as error:
+        link.refuse_request(question, error)
+        return
+    answer = WebrtcRoomLeaveAck(status=200, message="Successfully left room", room_id=message.room_id, client_id=caller.client_id)
+    link.answer(question, answer)
+
+
+def hear_signal(link: Link, message: Signal, question: Question) -> None:
+    """SIGNAL_OFFER, SIGNAL_ANSWER, SIGNAL_ICE_CANDIDATE: passed on to one member or all others (S-32), never answered but by ERROR."""
+    caller = caller_of(link)
+    link.door.rooms.signal(caller, message.room_id, _KINDS[type(message)], message.to, said_by(caller.client_id, message))
+
+
+def said_by(client_id: str, message: Signal) -> Signal:
+    """The same signal, from whom it is: what a client says of that itself is not believed."""
+    return message if message.sender == client_id else msgspec.structs.replace(message, sender=client_id)
+
+
+def caller_of(link: Link) -> Caller:
+    """The link's client, as rooms know it."""
+    principal = link.principal
+    return Caller(link.client_id, link.session_id, link.generation, None if principal is None else principal.room_id)
+
+
+def _caller(link: Link, client_id: str, token: str | None) -> Caller:
+    """Who asks for a room. Raises BadCredentials for another's id or token (C-11), NotRegistered after CONNECT alone (S-29)."""
+    principal = link.principal
+    if principal is None or client_id != link.client_id:
+        raise BadCredentials
+    if token is not None and not link.door.authentication.is_token_of(principal, token):
+        raise BadCredentials
+    if not principal.registered:
+        raise NotRegistered
+    return caller_of(link)
+
+
+def _let_in(link: Link, room: Room, shape: type[WebrtcRoomCreateAck], message: str) -> WebrtcRoomCreateAck:
+    media = link.door.media
+    return shape(
+        status=200,
+        message=message,
+        room_id=room.room_id,
+        session_id=link.session_id,
+        app_id=media.app_id,
+        stun_url=media.stun_url,
+        connection_info=ConnectionInfo(session_id=link.session_id, room_id=room.room_id, app_id=media.app_id),
+        ice_servers=list(media.ice_servers(link.client_id)),
+    )
+
+
+def _offer(link: Link, caller: Caller, room: Room, sdp: str | None) -> None:
+    """What came with the request is the first signal: to whoever sends, or, from the sender, to all who come."""
+    if sdp is None:
+        return
+    sender = room.sender
+    to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
+    offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
+    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, offer)
+
+
+ROOM_HANDLERS: Mapping[type, Handler] = {
+    WebrtcRoomCreate: hear_room_create,
+    WebrtcRoomJoin: hear_room_join,
+    WebrtcRoomLeave: hear_room_leave,
+    SignalOffer: hear_signal,
+    SignalAnswer: hear_signal,
+    SignalIceCandidate: hear_signal,
+}
+"""What the members of rooms may say."""

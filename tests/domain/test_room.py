@@ -1,0 +1,161 @@
+"""Who may come into a room, who stays, and to whom a signal goes (S-25, S-28, C-07, C-12)."""
+
+from typing import Any
+
+import pytest
+
+from signal_gateway.domain.errors import AlreadyInRoom, Forbidden, InvalidRole, MemberNotFound, RoomFull, TooManySignals
+from signal_gateway.domain.room import Room, RoomRole, RoomRules, RoomState, Seat
+from signal_gateway.domain.signals import SignalKind, route, welcome
+
+RULES = RoomRules(receivers_max=2, grace_s=20, empty_s=300, life_s=1000, signals_held_max=3)
+OFFER, ANSWER, CANDIDATE = SignalKind.OFFER, SignalKind.ANSWER, SignalKind.CANDIDATE
+
+
+def room_of(*clients: str) -> Room:
+    """The first sends, the others receive; client "a" came by link 1 of its own, and so on."""
+    room = Room("room", 0, clients[0] if clients else "boss", 100.0)
+    for number, client_id in enumerate(clients):
+        role = RoomRole.RECEIVER if number else RoomRole.SENDER
+        room.sit(Seat(client_id, role, f"stay-{client_id}", f"session-{client_id}", 0, 1, 1))
+    return room
+
+
+def say(
+    room: Room, client_id: str, kind: SignalKind, signal: str, to: str | None = None
+) -> tuple[list[str], list[tuple[str, object]], int]:
+    routed = route(room, room.seats[client_id], kind, to, signal, RULES)
+    return routed.at_once, routed.after, routed.held
+
+
+@pytest.mark.parametrize(
+    ("client_id", "role", "generation", "refusal"),
+    [
+        ("new", "receiver", 1, None),
+        ("new", "Receiver", 1, None),
+        ("new", "sender", 1, InvalidRole),  # there is one
+        ("new", "speaker", 1, InvalidRole),
+        ("b", "receiver", 1, AlreadyInRoom),
+        ("b", "receiver", 2, None),  # by another link: it comes back
+        ("b", "sender", 2, InvalidRole),
+        ("a", "sender", 2, None),
+        ("banned", "receiver", 1, Forbidden),
+    ],
+)
+def test_who_may_come_in(client_id: str, role: str, generation: int, refusal: type[Exception] | None):
+    room = room_of("a", "b")
+    room.banned.add("banned")
+    if refusal is None:
+        assert room.admit(client_id, role, generation, RULES) is RoomRole(role.lower())
+    else:
+        with pytest.raises(refusal):
+            room.admit(client_id, role, generation, RULES)
+
+
+def test_a_room_has_room_for_so_many_receivers():
+    room = room_of("a", "b", "c")
+    with pytest.raises(RoomFull):
+        room.admit("d", "receiver", 1, RULES)
+    room.rise("c")
+    assert room.admit("d", "receiver", 1, RULES) is RoomRole.RECEIVER
+    room.rise("a")
+    assert room.admit("d", "sender", 1, RULES) is RoomRole.SENDER
+
+
+@pytest.mark.parametrize(
+    ("clients", "senderless_since_s", "over_at_s"), [((), None, 400.0), (("a",), None, 1100.0), (("a", "b"), 150.0, 170.0)]
+)
+def test_when_time_ends_a_room(clients: tuple[str, ...], senderless_since_s: float | None, over_at_s: float):
+    room = room_of(*clients)
+    room.senderless_since_s = senderless_since_s
+    assert room.over_at_s(RULES) == over_at_s
+    assert room.state is (RoomState.ACTIVE if clients else RoomState.PENDING)
+
+
+def test_a_seat_is_kept_for_the_grace():
+    room = room_of("a", "b")
+    room.seats["b"].lost_at_s = 200.0
+    assert room.lost_for_good(219.9, RULES) == []
+    assert [seat.client_id for seat in room.lost_for_good(220.0, RULES)] == ["b"]
+
+
+def test_the_longest_here_is_promoted():
+    room = room_of("a", "b", "c")
+    room.rise("a")
+    promoted = room.promote()
+    assert promoted is not None
+    assert (promoted.client_id, promoted.role) == ("b", RoomRole.SENDER)
+
+
+def test_a_signal_goes_to_one_or_to_all_others():
+    room = room_of("a", "b", "c")
+    assert say(room, "a", OFFER, "o") == (["b", "c"], [], 0)
+    assert say(room, "b", ANSWER, "x", to="a") == (["a"], [], 0)
+    assert say(room, "a", CANDIDATE, "1", to="c") == (["c"], [], 0)
+
+
+@pytest.mark.parametrize("to", ["nobody", "b"])
+def test_a_signal_for_nobody_is_never_silently_lost(to: str):
+    with pytest.raises(MemberNotFound):
+        say(room_of("a", "b"), "b", ANSWER, "x", to=to)
+
+
+def test_a_receiver_that_is_alone_is_told_so():
+    room = room_of("a", "b")
+    room.rise("a")
+    with pytest.raises(MemberNotFound):
+        say(room, "b", OFFER, "o")
+
+
+def test_candidates_that_overtake_their_description_wait_for_it_in_order():
+    room = room_of("a", "b")
+    assert say(room, "a", CANDIDATE, "1", to="b") == ([], [], 1)
+    assert say(room, "a", CANDIDATE, "2", to="b") == ([], [], 1)
+    assert say(room, "a", OFFER, "o", to="b") == (["b"], [("b", "1"), ("b", "2")], 0)
+    assert say(room, "a", CANDIDATE, "3", to="b") == (["b"], [], 0)
+    assert say(room, "b", CANDIDATE, "4", to="a") == ([], [], 1)  # the answer is still to come
+
+
+def test_what_the_sender_says_to_all_is_there_for_who_comes_later():
+    room = room_of("a")
+    assert say(room, "a", OFFER, "old") == ([], [], 0)
+    assert say(room, "a", CANDIDATE, "of the old") == ([], [], 0)
+    assert say(room, "a", OFFER, "o") == ([], [], 0)
+    assert say(room, "a", CANDIDATE, "1") == ([], [], 0)
+    late = Seat("b", RoomRole.RECEIVER, "stay", "session", 0, 1, 1)
+    room.sit(late)
+    assert welcome(room, late) == ["o", "1"]
+    assert say(room, "a", CANDIDATE, "2") == (["b"], [], 0)
+    assert welcome(room, room.seats["a"]) == []
+
+
+def test_what_comes_for_a_member_whose_link_is_lost_is_kept_and_bounded():
+    room = room_of("a", "b")
+    room.seats["b"].lost_at_s = 200.0
+    assert say(room, "a", OFFER, "o", to="b") == ([], [], 1)
+    assert say(room, "a", CANDIDATE, "1", to="b") == ([], [], 1)
+    assert say(room, "a", CANDIDATE, "2", to="b") == ([], [], 1)
+    with pytest.raises(TooManySignals):
+        say(room, "a", CANDIDATE, "3", to="b")
+    assert room.seats["b"].held == ["o", "1", "2"]
+
+
+def test_who_comes_back_by_a_new_link_begins_anew_for_all():
+    room = room_of("a", "b")
+    say(room, "a", OFFER, "o")
+    say(room, "b", ANSWER, "x", to="a")
+    room.sit_again(room.seats["b"], "new session", 2)
+    assert say(room, "b", CANDIDATE, "1", to="a") == ([], [], 1)  # of an answer that a has not seen
+    assert say(room, "a", CANDIDATE, "2", to="b") == ([], [], 1)
+    assert room.offer == "o"
+    room.sit_again(room.seats["a"], "new session", 2)
+    assert room.offer is None
+
+
+def test_nothing_of_one_who_has_left_stays():
+    room = room_of("a", "b")
+    say(room, "b", CANDIDATE, "1", to="a")
+    room.rise("b")
+    newcomer: Any = Seat("b", RoomRole.RECEIVER, "stay", "session", 0, 1, 1)
+    room.sit(newcomer)
+    assert say(room, "b", OFFER, "o", to="a") == (["a"], [], 0)
