@@ -17,7 +17,7 @@ from signal_gateway.api.desk import Desk
 from signal_gateway.api.server import ApiServer
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
-from signal_gateway.config_safety import is_loopback, token_secret
+from signal_gateway.config_safety import is_demo, is_loopback, token_secret
 from signal_gateway.domain.ids import uuid_v4
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
@@ -44,6 +44,7 @@ from signal_gateway.services.registration import Registration
 from signal_gateway.services.report_feed import ReportFeed
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.retention import Retention
+from signal_gateway.services.room_desk import RoomDesk
 from signal_gateway.services.rooms import Rooms
 from signal_gateway.services.secret_file import read_or_make_secret
 from signal_gateway.services.sim_rules import SimRulesOf
@@ -142,35 +143,51 @@ class Gateway:
         self.media = PeerToPeer(config.media, config.cloudflare.stun_url, wall_ms)
         self.rooms = Rooms(database, writer, bus, config.rooms, self.media.app_id, metrics, wall_ms, new_uuid)
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
+        self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
         self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus)
+        self.authentication = Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, self.directory, wall_ms)
+        self.registration = Registration(database, writer, bus, self.credentials, attempts, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
-        self.door = Door(
+        self.door = self._door(config, turn, metrics, subscriber_ids, writer.has_room, wall_ms, new_uuid)
+        self.listener = _listener_of(config, self.door)
+
+    def _door(
+        self,
+        config: Config,
+        turn: Turn,
+        metrics: Metrics,
+        subscriber_ids: SubscriberIds,
+        has_room: Callable[[], bool],
+        wall_ms: Callable[[], int],
+        new_uuid: Callable[[], UUID],
+    ) -> Door:
+        """What every link is given."""
+        return Door(
             server=config.server,
             session=config.session,
-            security=security,
+            security=config.security,
             link=config.link,
             bounds=_bounds_of(config, self.limits),
-            auth_deadline_s=auth.deadline_s,
+            auth_deadline_s=config.auth.deadline_s,
             metrics=metrics,
             hub=self.hub,
             turn=turn,
             lane=self.lane,
-            admission=Admission(security, config.server.max_connections, metrics),
+            admission=Admission(config.security, config.server.max_connections, metrics),
             limits=self.limits,
-            authentication=Authentication(database, writer, bus, self.credentials, attempts, subscriber_ids, self.directory, wall_ms),
-            registration=Registration(database, writer, bus, self.credentials, attempts, self.guests, auth.registration, wall_ms),
+            authentication=self.authentication,
+            registration=self.registration,
             presence=self.presence,
             reports=self.reports,
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
             rooms=self.rooms,
             media=self.media,
-            has_room=writer.has_room,
+            has_room=has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
         )
-        self.listener = _listener_of(config, self.door)
 
     @property
     def service_loops(self) -> tuple[Loop, ...]:
@@ -240,6 +257,7 @@ def operator_door(
         alarms=gateway.alarms,
         feed=gateway.feed,
         credentials=gateway.credentials,
+        rooms=gateway.room_desk,
         health=health,
         metrics=metrics,
         phone_settings=config.phones,
@@ -248,6 +266,8 @@ def operator_door(
         websocket_port=lambda: websocket_port,
         speaks_tls=tls is not None,
         token_expiry_s=config.auth.token_expiry,
+        is_demo=is_demo(config),
+        page_rooms_per_min=config.rooms.page_rooms_per_min,
         wall_ms=gateway.door.wall_ms,
     )
     return ApiServer(make_application(desk), config.http, metrics, tls)

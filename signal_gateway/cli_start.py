@@ -64,7 +64,7 @@ def start_text(config: Config, ports: Ports) -> str:
     lines = [f"Signal gateway {version('signal-gateway')} listens.", "", f"  phones and agents   {url}"]
     api = f"{'https' if config.server.tls_enabled else 'http'}://{_reachable(config.http.host)}:{ports.http}"
     if ports.http is not None:
-        lines.append(f"  operator's API      {api}/api  {api}/docs")
+        lines += [f"  operator's API      {api}/api  {api}/docs", f"  calls, in browsers  {api}/call"]
     watch = f"http://{_reachable(config.metrics.host)}:{ports.metrics}"
     if ports.metrics is not None:
         lines.append(f"  metrics and health  {watch}/metrics  {watch}/health")

@@ -51,6 +51,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_demo(config: Config) -> bool:
+    """Whether the demo credentials of the shipped file are in use, for this machine alone."""
+    has_demo = bool(set(DEMO_API_KEYS) & set(config.auth.api_keys)) or bool(set(DEMO_ENROLMENT_KEYS) & set(config.auth.enrolment_keys))
+    return has_demo and not is_exposed(config) and is_loopback(config.http.host)
+
+
 def notices(config: Config) -> list[str]:
     """What was set and changes nothing, and what is unusual: told at the start, refused never."""
     default = Config()

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from signal_gateway.api.access import Guard, Rates
 from signal_gateway.api.alarms import alarm_routes
+from signal_gateway.api.call import call_routes
 from signal_gateway.api.commands import command_routes
 from signal_gateway.api.desk import Desk
 from signal_gateway.api.devices import device_routes
@@ -15,6 +16,7 @@ from signal_gateway.api.door import ApiDoor
 from signal_gateway.api.enrolment import enrolment_routes
 from signal_gateway.api.problems import PROBLEM_TYPE, Problem, handle_problems
 from signal_gateway.api.reports import report_routes
+from signal_gateway.api.rooms import room_routes
 from signal_gateway.api.shapes import told
 from signal_gateway.api.system import system_routes
 
@@ -42,7 +44,7 @@ EXPOSED = ["Retry-After", "WWW-Authenticate", "Allow"]
 def make_application(desk: Desk) -> ApiDoor:
     """What the server runs."""
     app = FastAPI(title="Signal gateway", version=VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for routes in (device_routes, command_routes, report_routes, alarm_routes, enrolment_routes, system_routes):
+    for routes in (device_routes, command_routes, report_routes, alarm_routes, enrolment_routes, room_routes, system_routes, call_routes):
         app.include_router(routes(desk))
     handle_problems(app)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

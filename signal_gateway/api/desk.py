@@ -18,6 +18,7 @@ from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.devices import Devices
 from signal_gateway.services.operators import Operators
 from signal_gateway.services.report_feed import ReportFeed
+from signal_gateway.services.room_desk import RoomDesk
 
 JSON_TYPE = "application/json"
 
@@ -33,6 +34,7 @@ class Desk:
     alarms: Alarms
     feed: ReportFeed
     credentials: Credentials
+    rooms: RoomDesk
     health: Health
     metrics: Metrics
     phone_settings: PhoneSettings
@@ -42,6 +44,9 @@ class Desk:
     websocket_port: Callable[[], int]
     speaks_tls: bool
     token_expiry_s: int
+    is_demo: bool
+    """Whether this is the shipped configuration with its demo credentials, for this machine alone."""
+    page_rooms_per_min: float
     wall_ms: Callable[[], int]
 
 

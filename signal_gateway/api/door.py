@@ -26,6 +26,7 @@ UNMATCHED = "unmatched"
 PAGE_POLICY = b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 PAGES = "/docs"
+CALLS = "/call"
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -34,6 +35,9 @@ SECURITY_HEADERS = (
 )
 _OF_ANSWERS = [*SECURITY_HEADERS, (b"cache-control", b"no-store"), (b"content-security-policy", STRICT_POLICY)]
 _OF_PAGES = [*SECURITY_HEADERS, (b"cache-control", b"no-cache"), (b"content-security-policy", PAGE_POLICY)]
+
+_OF_CALLS = [*SECURITY_HEADERS, (b"cache-control", b"no-cache")]
+"""The page of calls names its WebSocket's address in a policy of its own."""
 
 log = logger("api")
 
@@ -92,7 +96,7 @@ class _Exchange:
         self._settings = settings
         self._bytes_left = settings.body_bytes_max
         self._is_whole = False
-        self._headers = _OF_PAGES if scope["path"].startswith(PAGES) else _OF_ANSWERS
+        self._headers = _headers_of(scope["path"])
         self.status = 0
         """0 until the answer begins."""
 
@@ -138,6 +142,12 @@ async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.complete" if message["type"] == "lifespan.startup" else "lifespan.shutdown.complete"})
     else:
         await send({"type": "websocket.close", "code": 1000})
+
+
+def _headers_of(path: str) -> list[tuple[bytes, bytes]]:
+    if path.startswith(PAGES):
+        return _OF_PAGES
+    return _OF_CALLS if path == CALLS or path.startswith(f"{CALLS}/") else _OF_ANSWERS
 
 
 def _route_of(scope: Scope) -> str:

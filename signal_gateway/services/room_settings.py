@@ -31,6 +31,9 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     guest_token_s: int = 86_400
     """How long the link of a room lets guests in."""
 
+    page_rooms_per_min: float = 30.0
+    """Rooms that the page `/call` makes by itself where there are demo credentials."""
+
     def __post_init__(self) -> None:
         if min(self.max, self.per_client_max, self.max_receivers, self.guest_token_s) < 1 or self.signals_held_max < 0:
             raise ValueError("max, per_client_max, max_receivers and guest_token_s must be above 0, signals_held_max not below 0")

@@ -279,8 +279,8 @@ class Rooms:
     def _regain(self, seat: Seat) -> None:
         seat.lost_at_s = None
         held, seat.held = seat.held, []
-        for signal in held:
-            self._bus.publish(SignalDue((seat.client_id,), signal))
+        for waited in held:
+            self._bus.publish(waited if isinstance(waited, RoomChanged) else SignalDue((seat.client_id,), waited))
 
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
         for room in self._of_client.get(event.device_id, {}).values():
@@ -331,9 +331,15 @@ class Rooms:
     def _tell(
         self, room: Room, what: str, client_id: str, role: RoomRole | None, reason: str | None = None, also: Sequence[str] = ()
     ) -> None:
-        to = (*(seat.client_id for seat in room.others(client_id)), *also)
-        role_word = "" if role is None else role.value
-        self._bus.publish(RoomChanged(room.room_id, EVENTS[what], client_id, role_word, reason, to))
+        """Tell the others, and `also` these; those whose link is lost hear it when it is back."""
+        event, role_word = EVENTS[what], "" if role is None else role.value
+        linked: list[str] = []
+        for seat in room.others(client_id):
+            if seat.lost_at_s is None:
+                linked.append(seat.client_id)
+            elif len(seat.held) < self._rules.signals_held_max:
+                seat.held.append(RoomChanged(room.room_id, event, client_id, role_word, reason, (seat.client_id,)))
+        self._bus.publish(RoomChanged(room.room_id, event, client_id, role_word, reason, (*linked, *also)))
 
     def _count_by_state(self) -> dict[str, float]:
         counts = Counter(room.state for room in self._rooms.values())

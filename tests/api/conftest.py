@@ -38,6 +38,7 @@ class Api:
         self.server = operator_door(world.config, world.gateway, world.metrics, Health(), 8080, None)
         self.app: Any = self.server.app
         self.tokens: dict[str, str] = {}
+        self.peer = "192.0.2.7"
 
     async def issue(self, name: str, role: Role, scope: Scope | None = None, seconds: int = 3600) -> str:
         """A token, and the caller of this name has it from now on."""
@@ -64,7 +65,7 @@ class Api:
             "query_string": query.encode(),
             "root_path": "",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
-            "client": ("192.0.2.7", 40000),
+            "client": (self.peer, 40000),
             "server": ("gateway.example", 8081),
             "state": {},
         }

@@ -25,7 +25,7 @@ drain_s = {drain_s}
 [metrics]
 port = 0
 [http]
-port = 0
+port = {http_port}
 [auth]
 api_keys = ["test_client_1:test_token_1", "test_client_2:test_token_2"]
 enrolment_keys = ["demo:demo-enrolment-key"]
@@ -119,6 +119,7 @@ def running(
     server: str = "",
     environ: Mapping[str, str] | None = None,
     port: int = 0,
+    http_port: int = 0,
     before: Sequence[str] = (),
 ) -> Generator[Server]:
     """A server in `folder`, which keeps its data for the next one; killed at the end if it still runs.
@@ -126,7 +127,8 @@ def running(
     `before` is what its command line begins with: a program that runs it under other conditions, as the same process.
     """
     folder.mkdir(exist_ok=True)
-    (folder / "config.toml").write_text(CONFIG.format(port=port, registration=registration, drain_s=drain_s, more=more, server=server))
+    told = {"port": port, "http_port": http_port, "registration": registration, "drain_s": drain_s, "more": more, "server": server}
+    (folder / "config.toml").write_text(CONFIG.format(**told))
     process = Server(folder, environ or {}, before)
     try:
         yield process

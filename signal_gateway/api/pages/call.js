@@ -1,0 +1,191 @@
+// The page of calls: who opens it with a link in the fragment comes into that room; who opens it without one starts a room.
+
+import { Call, SignalGateway } from "./signal-gateway-client.js";
+
+const at = (id) => document.getElementById(id);
+const IN_WORDS = {
+  new: "getting ready",
+  connecting: "connecting",
+  connected: "connected",
+  disconnected: "interrupted, waiting for it to come back",
+  failed: "no way to each other found, trying again",
+  closed: "gone",
+};
+const LINK_IN_WORDS = {
+  connecting: "Connecting to the server…",
+  open: "Connected to the server.",
+  waiting: "The server cannot be reached. The call goes on; trying again…",
+  closed: "Disconnected from the server.",
+};
+
+let settings;
+let gateway = null;
+let call = null;
+let media = null;
+
+function linked() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  return given.get("room") && given.get("token") ? { room: given.get("room"), token: given.get("token") } : null;
+}
+
+/** This tab's name in one room: the same after the page was loaded again, another one in another tab. */
+function myself(room) {
+  const known = JSON.parse(sessionStorage.getItem("me") ?? "null");
+  if (known?.room === room) return known;
+  const me = { room, clientId: `guest-${crypto.randomUUID()}`, role: "receiver" };
+  sessionStorage.setItem("me", JSON.stringify(me));
+  return me;
+}
+
+async function begin() {
+  settings = await (await fetch("/call/settings")).json();
+  if (linked()) {
+    at("invitation").textContent = "You were invited to a call.";
+    at("start").textContent = "Join the call";
+    if (sessionStorage.getItem("me") && JSON.parse(sessionStorage.getItem("me")).room === linked().room) {
+      await enter(); // it was here before: the page was loaded again
+      return;
+    }
+  } else {
+    at("invitation").textContent = "Start a call, and send its link to whoever is to join.";
+    at("operator").hidden = settings.makes_rooms;
+  }
+  at("begin").hidden = false;
+  say("Ready.");
+}
+
+async function start() {
+  at("start").disabled = true;
+  at("trouble").textContent = "";
+  try {
+    if (!linked()) await makeRoom();
+    await enter();
+  } catch (error) {
+    at("trouble").textContent = error.message;
+  } finally {
+    at("start").disabled = false;
+  }
+}
+
+async function makeRoom() {
+  const bearer = at("bearer").value.trim();
+  const asked = settings.makes_rooms
+    ? fetch("/call/room", { method: "POST" })
+    : fetch("/api/rooms", { method: "POST", headers: { Authorization: `Bearer ${bearer}`, "Content-Type": "application/json" }, body: "{}" });
+  const answer = await asked;
+  const made = await answer.json();
+  if (!answer.ok) throw new Error(made.detail ?? "The room could not be made.");
+  const me = { room: made.room_id, clientId: `guest-${crypto.randomUUID()}`, role: "sender" };
+  sessionStorage.setItem("me", JSON.stringify(me));
+  history.replaceState(null, "", `#${new URLSearchParams({ room: made.room_id, token: made.token })}`);
+}
+
+async function enter() {
+  const { room, token } = linked();
+  const me = myself(room);
+  media ??= await openMedia();
+  at("own").srcObject = media;
+  gateway = new SignalGateway({ url: settings.websocket_url, clientId: me.clientId, token });
+  gateway.addEventListener("state", (event) => hearLink(event.detail));
+  gateway.addEventListener("error", (event) => event.detail.status !== 404 && say(event.detail.message));
+  await gateway.open();
+  call = new Call(gateway, room, media);
+  call.addEventListener("peer", (event) => showPeer(event.detail));
+  call.addEventListener("gone", (event) => document.getElementById(`of-${event.detail}`)?.remove());
+  call.addEventListener("text", (event) => showText("Them", event.detail.text));
+  call.addEventListener("over", (event) => ended(`The call is over (${event.detail.replaceAll("_", " ")}).`));
+  await call.join(me.role);
+  at("begin").hidden = true;
+  at("call").hidden = false;
+  at("link").value = location.href;
+  say("In the call. Waiting for others.");
+}
+
+async function openMedia() {
+  for (const wanted of [{ audio: true, video: true }, { audio: true }, { video: true }]) {
+    try {
+      return await navigator.mediaDevices.getUserMedia(wanted);
+    } catch (error) {
+      if (error.name === "NotAllowedError") say("Camera and microphone were not allowed: you can read, write, see and hear.");
+    }
+  }
+  return new MediaStream();
+}
+
+function hearLink(state) {
+  if (state === "closed" && gateway?.closeCode === 4003) ended("The link of this call has expired.");
+  else if (state === "closed" && gateway?.closeCode === 4500) ended("This call is open in another window.");
+  else if (state !== "open" || !call?.peers.size) say(LINK_IN_WORDS[state]);
+  else say("Back at the server. The call went on.");
+}
+
+function showPeer({ clientId, stream, state, canWrite }) {
+  let figure = document.getElementById(`of-${clientId}`);
+  if (!figure) {
+    figure = document.createElement("figure");
+    figure.id = `of-${clientId}`;
+    const video = document.createElement("video");
+    video.autoplay = true;
+    video.playsInline = true;
+    figure.append(video, document.createElement("figcaption"));
+    at("people").append(figure);
+  }
+  const video = figure.querySelector("video");
+  if (video.srcObject !== stream) video.srcObject = stream;
+  figure.dataset.state = state;
+  figure.querySelector("figcaption").textContent = `Them: ${IN_WORDS[state]}`;
+  if (state === "connected") say(canWrite ? "Connected: you see, hear and can write to each other." : "Connected.");
+  else say(`Them: ${IN_WORDS[state]}.`);
+}
+
+function showText(who, text) {
+  const line = document.createElement("li");
+  line.textContent = `${who}: ${text}`;
+  at("texts").append(line);
+  line.scrollIntoView({ block: "nearest" });
+}
+
+function ended(words) {
+  gateway?.close();
+  gateway = call = null;
+  sessionStorage.removeItem("me");
+  media?.getTracks().forEach((track) => track.stop());
+  media = null;
+  document.querySelectorAll("#people figure:not(#me)").forEach((figure) => figure.remove());
+  at("call").hidden = true;
+  at("begin").hidden = false;
+  history.replaceState(null, "", location.pathname);
+  at("start").textContent = "Start a call";
+  at("invitation").textContent = words;
+  at("operator").hidden = settings.makes_rooms;
+  say(words);
+}
+
+function toggle(button, kind, words) {
+  const isOn = button.getAttribute("aria-pressed") !== "true";
+  button.setAttribute("aria-pressed", String(isOn));
+  button.textContent = `${words} ${isOn ? "on" : "off"}`;
+  media?.getTracks().filter((track) => track.kind === kind).forEach((track) => (track.enabled = isOn));
+}
+
+function say(words) {
+  at("state").textContent = words;
+}
+
+at("start").addEventListener("click", start);
+at("copy").addEventListener("click", () => navigator.clipboard?.writeText(at("link").value).then(() => say("The link was copied.")));
+at("microphone").addEventListener("click", (event) => toggle(event.currentTarget, "audio", "Microphone"));
+at("camera").addEventListener("click", (event) => toggle(event.currentTarget, "video", "Camera"));
+at("leave").addEventListener("click", async () => {
+  await call?.leave();
+  ended("You have left the call.");
+});
+at("write").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = at("text").value.trim();
+  if (!text || !call) return;
+  call.write(text);
+  showText("You", text);
+  at("text").value = "";
+});
+begin().catch((error) => say(`This page does not work here: ${error.message}`));
