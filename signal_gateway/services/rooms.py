@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
+from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms, TooManySignals
 from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
 from signal_gateway.domain.room import Leaving, Room, RoomRole, RoomState, Seat, role_of
 from signal_gateway.domain.signals import SignalKind, route, welcome
@@ -137,7 +137,11 @@ class Rooms:
         seat = None if room is None else room.seats.get(caller.client_id)
         if room is None or seat is None:
             raise RoomNotFound
-        routed = route(room, seat, kind, to, signal, self._rules)
+        try:
+            routed = route(room, seat, kind, to, signal, self._rules)
+        except TooManySignals:
+            self._limits.add("rooms.signals_held_max")
+            raise
         counts = self._signals.values
         if routed.at_once:
             counts[kind, "relayed"] += len(routed.at_once)

@@ -1,4 +1,4 @@
-"""Who may come into a room, who stays, and to whom a signal goes (S-25, S-28, C-07, C-12)."""
+"""Who may come into a room, who stays, and to whom a signal goes (S-25, S-28, C-07, C-12, H35)."""
 
 from typing import Any
 

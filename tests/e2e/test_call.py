@@ -1,4 +1,4 @@
-"""Two browsers talk through the real server: seen, heard and written to, over a reload and a restart (H01, S-31; CONTRACT.md §7)."""
+"""Two browsers talk through the real server: seen, heard and written to, over a reload and a restart (H01, H35, S-31)."""
 
 import http.server
 import json

@@ -1,4 +1,4 @@
-"""Rooms and signals over the door: every shape and sentence of CONTRACT.md §7, in frames and in text (S-20 to S-32)."""
+"""Rooms and signals over the door: every shape and sentence of CONTRACT.md §7, in frames and in text (S-20 to S-32, H35)."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
