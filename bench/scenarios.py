@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import backlog, codecs, commands, kill, round_trips, saturated, storage
+from bench import backlog, codecs, commands, kill, rooms, round_trips, saturated, storage
 from bench.bars import Bar
 from bench.load import (
     Figures,
@@ -41,6 +41,7 @@ REPORTING_PHONES = 10
 SILENT = 9
 """Heartbeats that ask for nothing, before one that does."""
 EMPTY_HANDLER = "an empty FastAPI handler"
+NATS, SOCKET_IO = "NATS", "Socket.IO"
 KILLS, QUICK_KILLS = 60, 3
 BACKLOG_MIB = 256
 """What a hundred thousand commands that wait may take: they wait on disk."""
@@ -226,6 +227,38 @@ def _kill() -> Scenario:
     return Scenario("kill", f"SIGKILL under load, {KILLS} times", [_alone(GATEWAY, measured)], bars, rounds_max=1)
 
 
+def _relay(in_flight: int, times: float) -> Scenario:
+    cases = [_signalled(GATEWAY, partial(rooms.relayed, in_flight)), _signalled(NATS, partial(rooms.relayed_by_nats, in_flight))]
+    title = f"a signal of {rooms.PAYLOAD_BYTES} bytes, {rooms.PAIRS} rooms of two, {in_flight} in flight each way"
+    return Scenario(f"relay-{in_flight}", title, cases, [Bar(GATEWAY, against=NATS, times=times)])
+
+
+def _fan_out() -> Scenario:
+    peers = {NATS: rooms.fanned_out_by_nats, SOCKET_IO: rooms.fanned_out_by_socket_io}
+    cases = [_signalled(GATEWAY, rooms.fanned_out), *(_signalled(name, work) for name, work in peers.items())]
+    title = f"one sender's signal of {rooms.PAYLOAD_BYTES} bytes to {rooms.RECEIVERS} receivers, for each of them"
+    return Scenario("fan-out", title, cases, [Bar(GATEWAY, against=name, times=1.0) for name in peers])
+
+
+def _room_cycle() -> Scenario:
+    one = f"{GATEWAY}, one relay"
+    cases = [_signalled(GATEWAY, rooms.cycled), _signalled(one, partial(rooms.relayed, 1))]
+    title = f"create, join, offer, answer, {rooms.CANDIDATES} candidates, leave; beside one signal"
+    return Scenario("room-cycle", title, cases, [Bar(GATEWAY, against=one, times=20)])
+
+
+def _idle_rooms() -> Scenario:
+    title = f"{rooms.IDLE_ROOMS:,} rooms of {rooms.IDLE_MEMBERS} in which nobody says anything, for each member"
+    cases = [_signalled(GATEWAY, rooms.idle_members)]
+    return Scenario("idle-rooms", title, cases, [Bar(GATEWAY, "link_kib", limit=30)], rounds_max=1)
+
+
+def _signalled(name: str, work: Callable[[float, float], Figures]) -> Case:
+    """A case of rooms, whose load side is a thread of this process on the other core."""
+    paced = rooms.measured(work)
+    return Case(name, lambda pace: paced(pace.seconds, pace.warm_up_s))
+
+
 def _alone(name: str, work: Callable[[float], Figures]) -> Case:
     """A case that takes no load side but its own."""
     return Case(name, lambda pace: work(pace.seconds))
@@ -264,6 +297,11 @@ SCENARIOS: Sequence[Scenario] = (
     _sms_round_trip(),
     _backlog(),
     _kill(),
+    _relay(1, 1.1),
+    _relay(10, 3),
+    _fan_out(),
+    _room_cycle(),
+    _idle_rooms(),
     Scenario("storage", "what storage bears", _inside(storage.CASES), rounds_max=1),
     Scenario("codecs", "reading and writing one message", _inside(codecs.CASES), rounds_max=1),
 )

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ data_per_s = 1000000
 data_burst = 1000000
 control_per_min = 1000000
 control_burst = 1000000
+signal_per_min = 100000000
+signal_burst = 1000000
 frames_per_s = 1000000
 frames_burst = 1000000
 [security]
@@ -79,13 +81,13 @@ class Server:
 
 
 @contextmanager
-def gateway(clients: int = 0, tls: bool = False) -> Generator[Server]:
-    """The gateway, in an empty folder; it knows `bench-00000` to `bench-<clients - 1>` with their tokens."""
+def gateway(clients: int = 0, tls: bool = False, more: str = "") -> Generator[Server]:
+    """The gateway, in an empty folder; it knows `bench-00000` to `bench-<clients - 1>` with their tokens. `more` goes into its settings."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         keys = json.dumps([f"bench-{number:05}:bench-token-{number:05}" for number in range(clients)])
         text = CONFIG.format(api_keys=keys, enrolment_key=ENROLMENT_KEY, server=TLS.format(certificate=CERTIFICATE_PATH) if tls else "")
-        (folder / "config.toml").write_text(text)
+        (folder / "config.toml").write_text(text + more)
         command = [sys.executable, "-m", "signal_gateway", "serve", "--config", "config.toml"]
         with _running(command, folder, {"PYTHONPATH": str(ROOT)}) as server:
             yield server
@@ -138,6 +140,26 @@ def node_ws() -> Generator[Server]:
 def _peer(command: Sequence[str], environ: Mapping[str, str] | None = None) -> Generator[Server]:
     with tempfile.TemporaryDirectory() as folder, _running(command, Path(folder), environ or {}) as server:
         yield server
+
+
+@contextmanager
+def running_peer(
+    command: Sequence[str], url_of: Callable[[str], str | None], environ: Mapping[str, str] | None = None, *, reads_errors: bool = False
+) -> Generator[Server]:
+    """A peer that tells by one of its lines that it listens: `url_of` makes its URL of that. `reads_errors`: a line of stderr."""
+    pipe, other = subprocess.PIPE, subprocess.DEVNULL
+    out, err = (other, pipe) if reads_errors else (pipe, other)
+    with subprocess.Popen(command, env={**os.environ, **(environ or {})}, text=True, stdout=out, stderr=err) as process:
+        try:
+            os.sched_setaffinity(process.pid, {cores()[0]})
+            lines = process.stderr if reads_errors else process.stdout
+            for line in lines or ():
+                if (url := url_of(line)) is not None:
+                    yield Server(process.pid, url)
+                    return
+            raise Unmeasured("the peer did not start")
+        finally:
+            process.kill()
 
 
 @contextmanager

@@ -33,6 +33,11 @@ PROMISED = {
         Bar(GATEWAY, "grown_mib", limit=256),
     },
     "kill": {Bar(GATEWAY, name, limit=0) for name in ("lost", "doubled", "backward", "breaches")},
+    "relay-1": {Bar(GATEWAY, against="NATS", times=1.1)},
+    "relay-10": {Bar(GATEWAY, against="NATS", times=3)},
+    "fan-out": {Bar(GATEWAY, against="NATS", times=1.0), Bar(GATEWAY, against="Socket.IO", times=1.0)},
+    "room-cycle": {Bar(GATEWAY, against="gateway, one relay", times=20)},
+    "idle-rooms": {Bar(GATEWAY, "link_kib", limit=30)},
     "crowd": {Bar("gateway, 10,000 idle beside", figure, GATEWAY, times=1.25) for figure in ("cpu_us", "p99_ms")},
 }
 
