@@ -11,9 +11,10 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from bench.build import Unmeasured
@@ -49,7 +50,15 @@ class Member(RawLink):
 
     def ask(self, frame_type: FrameType, **payload: object) -> dict[str, object]:
         """A request; its answer, which must be 200. What is said between is passed over."""
+        self.begin(frame_type, **payload)
+        return self.end()
+
+    def begin(self, frame_type: FrameType, **payload: object) -> None:
+        """Ask, and do not wait."""
         self.say(self._frame(frame_type, {"client_id": self.client_id, **payload}))
+
+    def end(self) -> dict[str, object]:
+        """The answer."""
         while True:
             answer = decode_frame(self.hear())
             if answer.uuid == UUID:
@@ -164,19 +173,18 @@ def fanned_out_by_socket_io(seconds: float, warm_up_s: float) -> Figures:
 
 
 def cycled(seconds: float, warm_up_s: float) -> Figures:
-    """Create, join, offer, answer, ten candidates each way after them, leave: CPU of one such call, and of one relay of it in `each_us`."""
-    with gateway(2, more=ROOMS) as server:
-        one, two = Member(server, 0), Member(server, 1)
-        _cycle(one, two)
+    """Create, join, offer, answer, CANDIDATES candidates, leave: CPU of one such call, PAIRS at a time, as many as `relayed` has."""
+    with gateway(2 * PAIRS, more=ROOMS) as server:
+        pairs = [(Member(server, 2 * pair), Member(server, 2 * pair + 1)) for pair in range(PAIRS)]
         until = time.perf_counter() + warm_up_s
         while time.perf_counter() < until:
-            _cycle(one, two)
+            _cycle(pairs)
         cycles, cpu_before, until = 0, cpu_s(server.process_id), time.perf_counter() + seconds
         while time.perf_counter() < until:
-            _cycle(one, two)
-            cycles += 1
+            _cycle(pairs)
+            cycles += PAIRS
         cpu_us = 1e6 * (cpu_s(server.process_id) - cpu_before) / cycles
-        closed([one, two])
+        closed([member for pair in pairs for member in pair])
         return {"cpu_us": cpu_us, "per_second": cycles / seconds}
 
 
@@ -198,24 +206,41 @@ def idle_members(seconds: float, warm_up_s: float) -> Figures:
         return {"link_kib": held / len(links) / 1024}
 
 
-def _cycle(one: Member, two: Member) -> None:
-    room_id = one.create()
-    two.join(room_id)
-    one.hear()  # the event
-    for speaker, hearer, frame_type in ((one, two, FrameType.SIGNAL_OFFER), (two, one, FrameType.SIGNAL_ANSWER)):
-        _pass(speaker, hearer, frame_type, {"room_id": room_id, "to": hearer.client_id, "sdp": "x" * 100})
+def _cycle(pairs: Sequence[tuple[Member, Member]]) -> None:
+    """One call of each pair, step by step: all ask, then all are heard."""
+    ones, twos = [one for one, _ in pairs], [two for _, two in pairs]
+    rooms = [str(answer["room_id"]) for answer in _all_ask(ones, FrameType.WEBRTC_ROOM_CREATE, {"role": "sender"})]
+    _all_ask(twos, FrameType.WEBRTC_ROOM_JOIN, {"role": "receiver"}, rooms)
+    for one in ones:
+        one.hear()  # the event
     candidate = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0}
+    _all_pass(ones, twos, FrameType.SIGNAL_OFFER, {"sdp": "x" * 100}, rooms)
+    _all_pass(twos, ones, FrameType.SIGNAL_ANSWER, {"sdp": "x" * 100}, rooms)
     for number in range(CANDIDATES):
-        speaker, hearer = (one, two) if number % 2 else (two, one)
-        _pass(speaker, hearer, FrameType.SIGNAL_ICE_CANDIDATE, {"room_id": room_id, "to": hearer.client_id, "candidate": candidate})
-    two.ask(FrameType.WEBRTC_ROOM_LEAVE, room_id=room_id)
-    one.hear()
-    one.ask(FrameType.WEBRTC_ROOM_LEAVE, room_id=room_id)
+        speakers, hearers = (ones, twos) if number % 2 else (twos, ones)
+        _all_pass(speakers, hearers, FrameType.SIGNAL_ICE_CANDIDATE, {"candidate": candidate}, rooms)
+    _all_ask(twos, FrameType.WEBRTC_ROOM_LEAVE, {}, rooms)
+    for one in ones:
+        one.hear()
+    _all_ask(ones, FrameType.WEBRTC_ROOM_LEAVE, {}, rooms)
 
 
-def _pass(speaker: Member, hearer: Member, frame_type: FrameType, payload: dict[str, object]) -> None:
-    speaker.say(encode_frame(frame_type, UUID, PayloadKind.JSON, write_json(payload)))
-    hearer.hear()
+def _all_ask(
+    members: Sequence[Member], frame_type: FrameType, payload: dict[str, object], rooms: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    for member, room_id in zip_longest(members, rooms):
+        member.begin(frame_type, **payload, **({} if room_id is None else {"room_id": room_id}))
+    return [member.end() for member in members]
+
+
+def _all_pass(
+    speakers: Sequence[Member], hearers: Sequence[Member], frame_type: FrameType, payload: dict[str, object], rooms: Sequence[str]
+) -> None:
+    for speaker, hearer, room_id in zip(speakers, hearers, rooms, strict=True):
+        said = {"room_id": room_id, "to": hearer.client_id, **payload}
+        speaker.say(encode_frame(frame_type, UUID, PayloadKind.JSON, write_json(said)))
+    for hearer in hearers:
+        hearer.hear()
 
 
 def _broadcast(server: Server, flows: dict[RawLink, Flow], seconds: float, warm_up_s: float) -> Figures:

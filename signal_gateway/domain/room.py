@@ -59,6 +59,26 @@ class RoomRules:
     """For one seat: candidates before their description, and what comes while its link is lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class StayEnd:
+    """How a stay ended: `at` is in milliseconds since 1970, UTC; `by` is a client, an operator or the server."""
+
+    at: int
+    reason: str
+    leaving: Leaving
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEnd:
+    """How a room ended."""
+
+    at: int
+    state: RoomState
+    reason: str
+    by: str
+
+
 @dataclass(slots=True, eq=False)
 class Seat:
     """One member's place. `generation` is of the link that it is reached by, `joined_by` of the one that asked to come in."""
@@ -80,6 +100,8 @@ class Seat:
     """Candidates that came before their description, by sender."""
     held: list[object] = field(default_factory=list[object])
     """What is to be said when its link is back."""
+    end: StayEnd | None = None
+    """Set once it has been given up."""
 
     def begin_anew(self) -> None:
         """The client has nothing of before: its page was loaded again, say."""
@@ -112,10 +134,15 @@ class Room:
     """Since when receivers wait for another sender."""
     stays: int = 0
     """How many there were."""
+    is_made: bool = False
+    """By an operator, for others."""
+    end: RoomEnd | None = None
 
     @property
     def state(self) -> RoomState:
         """Pending until the first member comes."""
+        if self.end is not None:
+            return self.end.state
         return RoomState.ACTIVE if self.stays else RoomState.PENDING
 
     @property

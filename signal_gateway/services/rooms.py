@@ -15,7 +15,7 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms, TooManySignals
 from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
-from signal_gateway.domain.room import Leaving, Room, RoomRole, RoomState, Seat, role_of
+from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
 from signal_gateway.domain.signals import SignalKind, route, welcome
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
@@ -71,6 +71,8 @@ class Rooms:
         self._new_uuid = new_uuid
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
+        self._changed: dict[str, Room] = {}
+        self._changed_seats: dict[str, tuple[str, Seat]] = {}
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
         self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
@@ -89,7 +91,7 @@ class Rooms:
         if caller.room_id is not None:
             raise RoomNotFound("A guest may only join the room of its link")
         self._check_may_sit(caller.client_id)
-        room = self._open(caller.client_id, metadata, "client")
+        room = self._open(caller.client_id, metadata)
         self._sit(room, caller, RoomRole.SENDER, metadata)
         log.info("room opened", room_id=room.room_id, client_id=caller.client_id)
         return room
@@ -110,7 +112,7 @@ class Rooms:
             log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
         else:
             room.sit_again(seat, caller.session_id, caller.generation)
-            self._writer.put([archive.returned_row(seat.stay_id, caller.session_id, self._wall_ms())])
+            self._note(room, seat)
             self._tell(room, "joined", caller.client_id, wanted, "returned")
         return room
 
@@ -163,7 +165,7 @@ class Rooms:
 
     def make(self, created_by: str, metadata: Mapping[str, Any] | None) -> Room:
         """Open a room that nobody sits in yet. Raises TooManyRooms."""
-        room = self._open(created_by, metadata, "operator")
+        room = self._open(created_by, metadata, is_made=True)
         log.info("room made", room_id=room.room_id, actor=created_by)
         return room
 
@@ -192,9 +194,16 @@ class Rooms:
         """Read which rooms were open when the server ended, then end seats and rooms whose time is over, until cancelled."""
         self._restore(await self._database.read(archive.find_open))
         task_status.started()
-        while True:
-            await trio.sleep(SWEEP_EVERY_S)
-            self._sweep(trio.current_time())
+        sweep_at_s = trio.current_time() + SWEEP_EVERY_S
+        try:
+            while True:
+                await trio.sleep(self._settings.archive_write_s)
+                if trio.current_time() >= sweep_at_s:
+                    sweep_at_s = trio.current_time() + SWEEP_EVERY_S
+                    self._sweep(trio.current_time())
+                self._flush()
+        finally:
+            self._flush()
 
     # inside
 
@@ -209,13 +218,13 @@ class Rooms:
             self._limits.add("rooms.per_client_max")
             raise AlreadyInRoom
 
-    def _open(self, created_by: str, metadata: Mapping[str, Any] | None, creation_type: str) -> Room:
+    def _open(self, created_by: str, metadata: Mapping[str, Any] | None, *, is_made: bool = False) -> Room:
         if len(self._rooms) >= self._settings.max:
             self._limits.add("rooms.max")
             raise TooManyRooms
-        room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata)
+        room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata, is_made=is_made)
         self._rooms[room.room_id] = room
-        self._writer.put([archive.opened_row(room, self._app_id, creation_type)])
+        self._note(room)
         return room
 
     def _sit(self, room: Room, caller: Caller, role: RoomRole, metadata: Mapping[str, Any] | None) -> None:
@@ -231,14 +240,15 @@ class Rooms:
         )
         room.sit(seat)
         self._of_client.setdefault(caller.client_id, {})[room.room_id] = room
-        self._writer.put([archive.sat_row(room, seat), archive.changed_row(room)])
+        self._note(room, seat)
 
     def _rise(self, room: Room, client_id: str, reason: str, leaving: Leaving, by: str, *, tells_them: bool = False) -> None:
         """A seat is given up, or taken away; what becomes of the room follows from who is left."""
         seat = room.seats[client_id]
         room.rise(client_id)
         self._forget(client_id, room)
-        self._writer.put([archive.rose_row(seat, self._wall_ms(), reason, leaving, by)])
+        seat.end = StayEnd(self._wall_ms(), reason, leaving, by)
+        self._note(room, seat)
         told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in ("unregistered",) else reason
         self._tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
@@ -250,25 +260,44 @@ class Rooms:
     def _go_on_without_sender(self, room: Room, leaving: Leaving, by: str) -> None:
         policy = self._rules.sender_leaves
         if policy == "promote" and (promoted := room.promote()) is not None:
-            self._writer.put([archive.promoted_row(promoted), archive.changed_row(room)])
+            self._note(room, promoted)
             self._tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
         elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
             self._end(room, RoomState.TERMINATED, "sender_left", by)
         else:
             room.senderless_since_s = trio.current_time()
-            self._writer.put([archive.changed_row(room)])
 
     def _end(self, room: Room, state: RoomState, reason: str, by: str) -> None:
         now = self._wall_ms()
         del self._rooms[room.room_id]
         self._tell(room, "over", by if by in room.seats else "", None, reason)
+        room.end = RoomEnd(now, state, reason, by)
         for seat in room.seats.values():
             self._forget(seat.client_id, room)
-        stays = [archive.rose_row(seat, now, reason, Leaving.ENDED, by) for seat in room.seats.values()]
-        self._writer.put([*stays, archive.ended_row(room, state, now, reason, by)])
+            seat.end = StayEnd(now, reason, Leaving.ENDED, by)
+        self._note(room, *room.seats.values())
         room.seats.clear()
         self._ends.add(reason)
         log.info("room ended", room_id=room.room_id, reason=reason)
+
+    def _note(self, room: Room, *seats: Seat) -> None:
+        """The archive is to know of it: soon, and of what changes meanwhile only the last."""
+        self._changed[room.room_id] = room
+        for seat in seats:
+            self._changed_seats[seat.stay_id] = (room.room_id, seat)
+
+    def _flush(self) -> None:
+        """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
+        if not self._changed:
+            return
+        rows = [archive.room_row(room, self._app_id) for room in self._changed.values()]
+        rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
+        if self._writer.put(rows):
+            self._changed.clear()
+            self._changed_seats.clear()
+        elif len(self._changed) > self._settings.max:
+            self._changed = {room_id: room for room_id, room in self._changed.items() if room.end is None}
+            self._changed_seats = {stay_id: known for stay_id, known in self._changed_seats.items() if known[1].end is None}
 
     def _forget(self, client_id: str, room: Room) -> None:
         rooms = self._of_client[client_id]
@@ -317,7 +346,7 @@ class Rooms:
         lost_at_s = now_s + self._settings.restart_grace_s - self._rules.grace_s
         for known in found:
             room = Room(known.room_id, known.created_at, known.created_by, now_s - (now - known.created_at) / 1000, known.metadata)
-            room.stays, room.banned = known.stays, set(known.banned)
+            room.stays, room.banned, room.is_made = known.stays, set(known.banned), known.is_made
             for stay in known.seats:
                 seat = Seat(
                     stay.client_id, RoomRole(stay.role), stay.stay_id, stay.session_id, stay.joined_at, 0, -1, stay.metadata, lost_at_s

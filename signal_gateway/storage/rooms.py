@@ -11,10 +11,12 @@ from sqlalchemy import Connection, bindparam, select
 from sqlalchemy import Row as FoundRow
 
 from signal_gateway.domain.room import Leaving, Room, RoomState, Seat
-from signal_gateway.storage.rows import Insert, Update
+from signal_gateway.storage.rows import Upsert
 from signal_gateway.storage.tables import room_members, rooms
 
 REASON_CHARS = 128
+BY_CLIENT, MADE = "client", "operator"
+"""Whose doing a room was."""
 OPEN_STATES = (RoomState.PENDING.value, RoomState.ACTIVE.value)
 
 
@@ -66,6 +68,7 @@ class OpenRoom:
     created_by: str
     metadata: Mapping[str, Any] | None
     stays: int
+    is_made: bool
     seats: Sequence[StayRecord]
     banned: Sequence[str]
 
@@ -73,65 +76,43 @@ class OpenRoom:
 # rows
 
 
-def opened_row(room: Room, app_id: str, creation_type: str) -> Insert:
-    """A new room."""
+def room_row(room: Room, app_id: str) -> Upsert:
+    """A room as it is now."""
+    sender, end = room.sender, room.end
     values: dict[str, Any] = {
         "room_id": room.room_id,
         "app_id": app_id,
         "state": room.state.value,
-        "creation_type": creation_type,
+        "creation_type": MADE if room.is_made else BY_CLIENT,
         "created_at": room.created_at,
         "created_by": room.created_by,
-        "stays": 0,
-    }
-    return Insert(rooms, values if room.metadata is None else {**values, "metadata": room.metadata})
-
-
-def changed_row(room: Room) -> Update:
-    """Who sends in it now, and how many have come."""
-    sender = room.sender
-    values = {
-        "state": room.state.value,
         "sender_client_id": None if sender is None else sender.client_id,
         "session_id": None if sender is None else sender.session_id,
         "stays": room.stays,
+        "ended_at": None if end is None else end.at,
+        "ended_reason": None if end is None else end.reason,
+        "ended_by": None if end is None else end.by,
     }
-    return Update(rooms, {"room_id": room.room_id}, values)
+    return Upsert(rooms, ("room_id",), values if room.metadata is None else {**values, "metadata": room.metadata})
 
 
-def ended_row(room: Room, state: RoomState, at: int, reason: str, by: str) -> Update:
-    """It is over."""
-    return Update(rooms, {"room_id": room.room_id}, {"state": state.value, "ended_at": at, "ended_reason": reason, "ended_by": by})
-
-
-def sat_row(room: Room, seat: Seat) -> Insert:
-    """Somebody has come in."""
+def stay_row(room_id: str, seat: Seat) -> Upsert:
+    """A stay as it is now."""
+    end = seat.end
     values: dict[str, Any] = {
         "stay_id": seat.stay_id,
-        "room_id": room.room_id,
+        "room_id": room_id,
         "client_id": seat.client_id,
         "role": seat.role.value,
         "session_id": seat.session_id,
         "joined_at": seat.joined_at,
-        "last_activity_at": seat.joined_at,
+        "last_activity_at": seat.joined_at if end is None else end.at,
+        "left_at": None if end is None else end.at,
+        "left_reason": None if end is None else end.reason[:REASON_CHARS],
+        "left_by": None if end is None else end.by,
+        "final_status": None if end is None else end.leaving.value,
     }
-    return Insert(room_members, values if seat.metadata is None else {**values, "metadata": seat.metadata})
-
-
-def returned_row(stay_id: str, session_id: str, at: int) -> Update:
-    """They came back to the seat that was kept, by another link."""
-    return Update(room_members, {"stay_id": stay_id}, {"session_id": session_id, "last_activity_at": at})
-
-
-def promoted_row(seat: Seat) -> Update:
-    """A receiver sends from now on."""
-    return Update(room_members, {"stay_id": seat.stay_id}, {"role": seat.role.value})
-
-
-def rose_row(seat: Seat, at: int, reason: str, leaving: Leaving, by: str) -> Update:
-    """The end of a stay."""
-    values = {"left_at": at, "left_reason": reason[:REASON_CHARS], "left_by": by, "final_status": leaving.value, "last_activity_at": at}
-    return Update(room_members, {"stay_id": seat.stay_id}, values)
+    return Upsert(room_members, ("stay_id",), values if seat.metadata is None else {**values, "metadata": seat.metadata})
 
 
 # reading
@@ -203,6 +184,7 @@ def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> O
         room.created_by,
         room.metadata,
         room.stays,
+        room.creation_type == MADE,
         [stay for stay in of_room if stay.left_at is None],
         [stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED],
     )
