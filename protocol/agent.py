@@ -291,6 +291,20 @@ class TokenRefresh(_Secret, frozen=True, kw_only=True):
     token: Token
 
 
+class TokenRefreshAck(msgspec.Struct, frozen=True, kw_only=True):
+    """The new token holds."""
+
+    status: int
+    expires_at: int
+    """Milliseconds since 1970, UTC."""
+
+
+class TokenRefreshDue(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server says in TOKEN_REFRESH: the link's token ends soon, and with it the link."""
+
+    expires_at: int
+
+
 HEARD: Final[Mapping[FrameType, type[msgspec.Struct]]] = {
     FrameType.CONNECT: Connect,
     FrameType.DISCONNECT: Disconnect,
@@ -315,6 +329,7 @@ SAID: Final[Mapping[type, FrameType]] = {
     SignalOffer: FrameType.SIGNAL_OFFER,
     SignalAnswer: FrameType.SIGNAL_ANSWER,
     SignalIceCandidate: FrameType.SIGNAL_ICE_CANDIDATE,
+    TokenRefreshDue: FrameType.TOKEN_REFRESH,
 }
 """What the server says without being asked, and its frame type."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.credential import Credential, CredentialKind
-from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError
+from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError, NoToken
 from signal_gateway.domain.events import ClientUnregistered
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
@@ -121,6 +121,17 @@ class Registration:
         self._attempts.accepted("unregister", client_id, address)
         log.info("client unregistered", client_id=client_id)
         self._bus.publish(ClientUnregistered(client_id))
+
+    def refresh(self, principal: Principal, token: str, address: str) -> Principal:
+        """The same client by a newer token, which must be good for the same (C-18). Raises BadCredentials, RateLimited, NoToken."""
+        if principal.expires_at is None:
+            raise NoToken
+        self._attempts.check(principal.client_id, address)
+        renewed = self._guest(principal.client_id, token, address)
+        if renewed is None or renewed.room_id != principal.room_id:
+            raise self._refuse("token_refresh", principal.client_id, address, "bad_credentials", BadCredentials("Invalid token"))
+        log.info("token refreshed", client_id=principal.client_id)
+        return replace(renewed, token_digest=self._credentials.digest(token))
 
     def _guest(self, client_id: str, token: str, address: str) -> Principal | None:
         """Who came by the link of a room: nothing is written of them. None for everybody else."""

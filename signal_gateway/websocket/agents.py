@@ -10,6 +10,8 @@ from protocol.agent import (
     HeartbeatAck,
     Register,
     RegisterAck,
+    TokenRefresh,
+    TokenRefreshAck,
     Unregister,
     UnregisterAck,
 )
@@ -111,6 +113,16 @@ def hear_plain_beat(link: Link) -> None:
     link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
 
 
+def hear_token_refresh(link: Link, message: TokenRefresh, question: Question) -> None:
+    """TOKEN_REFRESH: the link goes on by a newer token (C-18)."""
+    principal = link.principal
+    if principal is None:
+        return
+    renewed = link.door.registration.refresh(principal, message.token, link.address)
+    link.authenticated(renewed)
+    link.answer(question, TokenRefreshAck(status=200, expires_at=renewed.expires_at or 0))
+
+
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
     """DISCONNECT: the client goes, and says so."""
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
@@ -163,6 +175,8 @@ _AFTER: Mapping[type, Handler] = {
     **REPORT_HANDLERS,
     **COMMAND_HANDLERS,
     **ROOM_HANDLERS,
+    TokenRefresh: hear_token_refresh,
 }
-_GUEST_EARS = Ears(before={}, after={**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS}, plain_beat=hear_plain_beat)
+_OF_GUESTS: Mapping[type, Handler] = {**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS, TokenRefresh: hear_token_refresh}
+_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, plain_beat=hear_plain_beat)
 AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, of_guests=_GUEST_EARS, plain_beat=hear_plain_beat)

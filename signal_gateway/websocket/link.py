@@ -13,7 +13,7 @@ from uuid import UUID
 import trio
 
 from protocol import dialect
-from protocol.agent import Disconnect, ReportAck
+from protocol.agent import Disconnect, ReportAck, TokenRefreshDue
 from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
@@ -71,6 +71,7 @@ class Link:
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._fenced = False
         self._ends_at: int | None = None  # of a token that ends, in wall milliseconds
+        self._is_warned = False
         self._goodbye: tuple[int, str] | None = None
 
     # a life
@@ -119,7 +120,7 @@ class Link:
             return
         is_new = self.principal is None
         self.principal = principal
-        self._ends_at = principal.expires_at
+        self._ends_at, self._is_warned = principal.expires_at, False
         if not is_new:
             return
         self.client_id = principal.client_id
@@ -144,10 +145,20 @@ class Link:
             if missed is UNAUTHENTICATED:
                 self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(missed.code, missed.reason)
-        elif self._ends_at is not None and self._ends_at <= self.door.wall_ms():
-            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        elif self._ends_at is not None and self._token_ends(self._ends_at):
+            return
         elif now - self.outbox.sent_at >= self._settings.ping_after_s:
             self._connection.ping()
+
+    def _token_ends(self, at_ms: int) -> bool:
+        """Whether the link's token is over, and the link with it; its client is warned before."""
+        left_ms = at_ms - self.door.wall_ms()
+        if left_ms <= 0:
+            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        elif left_ms <= 1000 * self._settings.token_warning_s and not self._is_warned:
+            self._is_warned = True
+            self.say(TokenRefreshDue(expires_at=at_ms), "token_refresh")
+        return left_ms <= 0
 
     @property
     def heard_at(self) -> float:

@@ -102,13 +102,33 @@ async def test_tokens_of_rooms_and_of_operators_are_never_taken_for_each_other(a
 
 
 async def test_a_guests_link_ends_with_its_token(autojump_clock: MockClock, api: Api):
-    _, token = await made(api, expires_s=60)
+    _, token = await made(api, expires_s=70)
     async with guest(api.world, "1", token) as one:
+        begun_at = api.world.wall_ms()
+        name, due = await one.hear()
+        assert (name, due["expires_at"] - begun_at) == ("token_refresh", 70_000)
+        assert 9_000 <= api.world.wall_ms() - begun_at <= 11_000
         with trio.fail_after(65):
             assert await closing(one.client) == 4003
     async with api.world.dial_quickly("late", "/ws", {}) as client:
         status, answer = await Member(client, "guest-2", token, "text").ask("register", auth_token=token)
         assert (status, answer["message"]) == (401, "The token has expired")
+
+
+async def test_a_guest_goes_on_by_a_newer_token_of_the_same_room(autojump_clock: MockClock, api: Api):
+    room_id, token = await made(api, expires_s=60)
+    _, of_another = await made(api)
+    newer, ends_at_s = api.world.gateway.guests.issue(room_id, 600), api.world.wall_ms() // 1000 + 600
+    async with guest(api.world, "1", token) as one:
+        await one.join(room_id)
+        assert (await one.hear())[0] == "token_refresh"
+        for wrong in (of_another, "x", api.tokens["admin"]):
+            status, answer = await one.ask("token_refresh", token=wrong)
+            assert (status, answer["reason"]) == (401, "bad_credentials")
+        status, answer = await one.ask("token_refresh", token=newer)
+        assert (status, answer["expires_at"]) == (200, 1000 * ends_at_s)
+        await trio.sleep(70)
+        assert (await one.ask("webrtc_room_leave", room_id=room_id))[0] == 200
 
 
 async def test_an_operator_ends_a_room_and_takes_members_out(autojump_clock: MockClock, api: Api):

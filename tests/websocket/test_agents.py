@@ -229,13 +229,20 @@ async def test_an_agent_may_report_as_a_phone_does(autojump_clock: MockClock, wo
         assert [(one.type, one.data) for one in found] == [("alarm", report["data"])]
 
 
-@pytest.mark.parametrize("frame_type", [FrameType.TELEMETRY, FrameType.SUBSCRIBE, FrameType.TOKEN_REFRESH])
+@pytest.mark.parametrize("frame_type", [FrameType.TELEMETRY, FrameType.SUBSCRIBE])
 async def test_what_is_not_served_yet_is_501(autojump_clock: MockClock, world: World, frame_type: FrameType):
     async with world.dial() as agent:
         await connect(agent)
         payload = {"token": "t"}
         answer_type, answer = await ask(agent, frame_type, payload)
         assert (answer_type, answer["status"], answer["reason"]) == (FrameType.ERROR, 501, "not_implemented")
+
+
+async def test_a_key_is_good_as_it_is_and_is_not_refreshed(autojump_clock: MockClock, world: World):
+    async with world.dial() as agent:
+        await connect(agent)
+        answer_type, answer = await ask(agent, FrameType.TOKEN_REFRESH, {"token": "another"})
+        assert (answer_type, answer["status"], answer["reason"]) == (FrameType.ERROR, 409, "no_token")
 
 
 async def test_an_unknown_type_and_an_unknown_payload_kind_are_answered(autojump_clock: MockClock, world: World):
