@@ -17,6 +17,7 @@ from signal_gateway.cli_errors import CommandFailed, sentences
 from signal_gateway.cli_frames import frames
 from signal_gateway.cli_keys import keys
 from signal_gateway.cli_options import ConfigOption, read_config
+from signal_gateway.cli_rooms import rooms
 from signal_gateway.cli_tokens import tokens
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(keys, name="key")
 app.add_typer(tokens, name="token")
 app.add_typer(frames, name="frame")
+app.add_typer(rooms, name="rooms")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

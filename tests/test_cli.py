@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = [
     *(["serve"], ["check-config"], ["migrate"], ["backup"]),
     *(["key", verb] for verb in ("create", "list", "revoke")),
+    ["rooms", "export"],
     *(["frame", verb] for verb in ("inspect", "build", "send")),
 ]
 

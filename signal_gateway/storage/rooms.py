@@ -12,7 +12,7 @@ from sqlalchemy import Row as FoundRow
 
 from signal_gateway.domain.room import Leaving, Room, RoomState, Seat
 from signal_gateway.storage.rows import Upsert
-from signal_gateway.storage.tables import room_members, rooms
+from signal_gateway.storage.tables import device_status, registrations, room_members, rooms
 
 REASON_CHARS = 128
 BY_CLIENT, MADE = "client", "operator"
@@ -174,6 +174,68 @@ def find_rooms(
         at, room_id = after
         query = query.where((rooms.c.created_at > at) | ((rooms.c.created_at == at) & (rooms.c.room_id > room_id)))
     return [_room_of(row) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInFull:
+    """A room, everybody who stayed in it, and what is known of their clients."""
+
+    room: RoomRecord
+    stays: Sequence[StayRecord]
+    heard_at: Mapping[str, int | None]
+    """When those who are still here were last heard."""
+    capabilities: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRecord:
+    """A row of `registrations`, as far as it may be shown."""
+
+    client_id: str
+    token_digest: bytes
+    room_id: str | None
+    capabilities: Sequence[str]
+    metadata: Mapping[str, Any] | None
+    status: str
+    registered_at: int
+    last_seen_at: int | None
+
+
+def find_rooms_in_full(
+    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
+) -> list[RoomInFull]:
+    """The same rooms as `find_rooms`, with their stays."""
+    found = find_rooms(connection, from_ms, to_ms, after, limit)
+    within = room_members.c.room_id.in_([room.room_id for room in found])
+    of_room: dict[str, list[StayRecord]] = {}
+    for row in connection.execute(_STAYS.where(within).order_by(room_members.c.id)):
+        stay = _stay_of(row)
+        of_room.setdefault(stay.room_id, []).append(stay)
+    clients = {stay.client_id for stays in of_room.values() for stay in stays}
+    here = {stay.client_id for stays in of_room.values() for stay in stays if stay.left_at is None}
+    status, records = device_status.c, registrations.c
+    heard = connection.execute(select(status.device_id, status.last_activity_at).where(status.device_id.in_(here)))
+    heard_at = {row.device_id: row.last_activity_at for row in heard}
+    able = connection.execute(select(records.device_id, records.capabilities).where(records.device_id.in_(clients)))
+    capabilities = {row.device_id: row.capabilities for row in able}
+    return [RoomInFull(room, of_room.get(room.room_id, []), heard_at, capabilities) for room in found]
+
+
+def registrations_after(connection: Connection, client_id: str, limit: int) -> list[RegistrationRecord]:
+    """Records of clients, in the order of their ids, from behind this one."""
+    columns = registrations.c
+    shown = (
+        columns.device_id,
+        columns.token_digest,
+        columns.room_id,
+        columns.capabilities,
+        columns.metadata,
+        columns.status,
+        columns.registered_at,
+        columns.last_seen_at,
+    )
+    query = select(*shown).where(columns.device_id > client_id).order_by(columns.device_id).limit(limit)
+    return [RegistrationRecord(*row) for row in connection.execute(query)]
 
 
 def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> OpenRoom:

@@ -1,0 +1,122 @@
+"""The archive of rooms: what it keeps, what is asked of it (S-33 to S-40; C-13), and its form for other programs (C-16)."""
+
+from typing import Any
+
+import pytest
+
+from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd
+from signal_gateway.services.room_export import documents_of, read_clients, read_rooms
+from signal_gateway.storage import rooms as archive
+from signal_gateway.storage.batch import Put, write_batch
+from signal_gateway.storage.database import Database
+from signal_gateway.storage.devices import ClientRecord, Vouch, register
+from signal_gateway.storage.rows import Row
+
+AT = 1_767_225_600_000
+
+
+def room_of(room_id: str, at: int, *clients: str) -> Room:
+    """The first sends; each came a second after the one before."""
+    room = Room(room_id, at, clients[0], 0.0, {"topic": "x"})
+    for number, client_id in enumerate(clients):
+        role = RoomRole.RECEIVER if number else RoomRole.SENDER
+        room.sit(Seat(client_id, role, f"{room_id}-{client_id}", f"session-{client_id}", at + 1000 * number, 1, 1))
+    return room
+
+
+async def keep(database: Database, room: Room) -> None:
+    rows: list[Row] = [archive.room_row(room, "p2p"), *(archive.stay_row(room.room_id, seat) for seat in room.seats.values())]
+    await database.write(lambda connection: write_batch([Put(rows, 0.0)], connection))
+
+
+@pytest.fixture
+async def kept(database: Database) -> Database:
+    """Room r-1 is open: a sends, b was kicked and came again. r-2 is over; r-3 was made by an operator, and nobody came."""
+    first = room_of("r-1", AT, "a", "b")
+    gone = first.seats["b"]
+    gone.end = StayEnd(AT + 5000, "kicked", Leaving.KICKED, "boss")
+    await keep(database, first)
+    first.rise("b")
+    first.sit(Seat("b", RoomRole.RECEIVER, "r-1-b-again", "session-b2", AT + 6000, 2, 2))
+    await keep(database, first)
+    second = room_of("r-2", AT + 10_000, "c", "d")
+    second.end = RoomEnd(AT + 70_500, RoomState.TERMINATED, "operator", "boss")
+    for seat in second.seats.values():
+        seat.end = StayEnd(AT + 70_500, "operator", Leaving.ENDED, "boss")
+    await keep(database, second)
+    third = Room("r-3", AT + 20_000, "boss", 0.0, is_made=True)
+    third.banned.add("nobody")
+    await keep(database, third)
+    return database
+
+
+async def test_open_rooms_are_found_with_those_who_sit_in_them(kept: Database):
+    first, third = await kept.read(archive.find_open)
+    assert (first.room_id, first.stays, first.metadata, first.is_made) == ("r-1", 3, {"topic": "x"}, False)
+    assert [(stay.client_id, stay.stay_id, stay.role) for stay in first.seats] == [
+        ("a", "r-1-a", "sender"),
+        ("b", "r-1-b-again", "receiver"),
+    ]
+    assert (third.room_id, third.stays, third.seats, third.is_made) == ("r-3", 0, [], True)
+
+
+async def test_a_second_visit_does_not_hide_the_first(kept: Database):
+    stays = await kept.read(lambda connection: archive.find_stays(connection, "r-1"))
+    assert [(stay.client_id, stay.final_status) for stay in stays] == [("a", None), ("b", "kicked"), ("b", None)]
+    active = await kept.read(lambda connection: archive.find_stays(connection, "r-1", active=True))
+    assert [stay.stay_id for stay in active] == ["r-1-a", "r-1-b-again"]
+    of_b = await kept.read(lambda connection: archive.find_stays_of(connection, "b", 10))
+    assert [stay.stay_id for stay in of_b] == ["r-1-b-again", "r-1-b"]
+
+
+@pytest.mark.parametrize(("session_id", "room_id"), [("session-b2", "r-1"), ("session-d", "r-2"), ("nobody's", None)])
+async def test_the_room_of_a_session(kept: Database, session_id: str, room_id: str | None):
+    room = await kept.read(lambda connection: archive.find_room_of_session(connection, session_id))
+    assert (None if room is None else room.room_id) == room_id
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "ids"),
+    [(None, None, ["r-1", "r-2", "r-3"]), (AT + 1, None, ["r-2", "r-3"]), (None, AT + 20_000, ["r-1", "r-2"]), (AT + 30_000, None, [])],
+)
+async def test_rooms_by_the_time_of_their_making(kept: Database, begin: int | None, end: int | None, ids: list[str]):
+    found, place = [], None
+    while page := await kept.read(lambda connection, place=place: archive.find_rooms(connection, begin, end, place, 1)):
+        found += [room.room_id for room in page]
+        place = (page[-1].created_at, page[-1].room_id)
+    assert found == ids
+
+
+async def test_documents_in_the_form_of_the_source(kept: Database):
+    record = ClientRecord("a", b"d" * 32, None, "1.0.0", ["webrtc"], None, None)
+    assert await kept.write(lambda connection: register(connection, record, Vouch(), AT)) is None
+    documents, place = await read_rooms(kept, None, None, None, AT + 7000)
+    assert place is None
+    told: dict[str, list[Any]] = {}
+    for collection, document in documents:
+        told.setdefault(collection, []).append(document)
+    assert {name: len(each) for name, each in told.items()} == {
+        "room_created": 3,
+        "webrtc_rooms": 3,
+        "webrtc_clients": 5,
+        "client_in_room": 2,
+        "client_in_terminated_room": 3,
+        "terminated_rooms": 1,
+    }
+    first = told["webrtc_rooms"][0]
+    assert (first["status"], first["sender_client_id"], first["receiver_client_ids"]) == ("Active", "a", ["b"])
+    assert first["created_at"] == "2026-01-01T00:00:00Z"
+    assert [document["status"] for document in told["webrtc_rooms"]] == ["Active", "Terminated", "Pending"]
+    assert told["terminated_rooms"][0]["room_data"] == {"session_duration": 60, "participant_count": 2, "final_status": "terminated"}
+    assert [document["final_status"] for document in told["client_in_terminated_room"]] == ["Kicked", "Disconnected", "Disconnected"]
+    assert [(document["client_id"], document["capabilities"]) for document in told["client_in_room"]] == [("a", ["webrtc"]), ("b", [])]
+    assert [document["room_data"]["creation_type"] for document in told["room_created"]] == ["manual", "manual", "operator"]
+    clients, name = await read_clients(kept, "")
+    assert name is None
+    assert (clients[0][0], clients[0][1]["client_id"], clients[0][1]["status"]) == ("registered_clients", "a", "Active")
+    assert clients[0][1]["auth_token"].startswith("hmac-sha256:")
+
+
+async def test_ids_of_documents_are_the_same_in_every_export(kept: Database):
+    (found, *_) = await kept.read(lambda connection: archive.find_rooms_in_full(connection, None, None, None, 10))
+    assert [document["id"] for _, document in documents_of(found, AT)] == [document["id"] for _, document in documents_of(found, AT + 1)]
