@@ -29,6 +29,8 @@ SERVER = "server"
 """Who ends rooms and stays when nobody does."""
 ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
 """Why rooms end: words of ours."""
+OUR_REASONS = ("unregistered", "moved")
+"""Of leaving, beside those that members give themselves, which are their own words and for the archive alone."""
 EVENTS: Mapping[str, Literal["member_joined", "member_left", "room_terminated"]] = {
     "joined": "member_joined",
     "left": "member_left",
@@ -90,7 +92,7 @@ class Rooms:
             raise InvalidRole
         if caller.room_id is not None:
             raise RoomNotFound("A guest may only join the room of its link")
-        self._check_may_sit(caller.client_id)
+        self._check_may_sit(caller)
         room = self._open(caller.client_id, metadata)
         self._sit(room, caller, RoomRole.SENDER, metadata)
         log.info("room opened", room_id=room.room_id, client_id=caller.client_id)
@@ -106,7 +108,7 @@ class Rooms:
         wanted = room.admit(caller.client_id, role, caller.generation, self._rules)
         seat = room.seats.get(caller.client_id)
         if seat is None:
-            self._check_may_sit(caller.client_id)
+            self._check_may_sit(caller)
             self._sit(room, caller, wanted, metadata)
             self._tell(room, "joined", caller.client_id, wanted)
             log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
@@ -213,7 +215,14 @@ class Rooms:
             raise RoomNotFound
         return room
 
-    def _check_may_sit(self, client_id: str) -> None:
+    def _check_may_sit(self, caller: Caller) -> None:
+        """Seats that an older link took are given up: its client may not even have heard that it has them."""
+        client_id = caller.client_id
+        for room in list(self._of_client.get(client_id, {}).values()):
+            if len(self._of_client[client_id]) >= self._settings.per_client_max and room.seats[client_id].joined_by != caller.generation:
+                self._rise(room, client_id, "moved", Leaving.VOLUNTARY, client_id)
+                if client_id not in self._of_client:
+                    return
         if len(self._of_client.get(client_id, ())) >= self._settings.per_client_max:
             self._limits.add("rooms.per_client_max")
             raise AlreadyInRoom
@@ -249,7 +258,7 @@ class Rooms:
         self._forget(client_id, room)
         seat.end = StayEnd(self._wall_ms(), reason, leaving, by)
         self._note(room, seat)
-        told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in ("unregistered",) else reason
+        told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
         self._tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
         if not room.seats:

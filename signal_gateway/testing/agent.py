@@ -40,6 +40,8 @@ class SimulatedAgent(SimulatedDevice):
         self.session_id: str | None = None
         self.said_to_it: list[tuple[int, Any]] = []
         """What the server said unasked: frame type and payload, oldest first."""
+        self.told = trio.Event()
+        """Set, and another one in its place, when something was said unasked."""
         self._token = token
         self._asked: dict[bytes, tuple[float, trio.MemorySendChannel[tuple[int, Any]]]] = {}
 
@@ -73,6 +75,12 @@ class SimulatedAgent(SimulatedDevice):
         with trio.fail_after(ANSWER_S):
             return await answer.receive()
 
+    async def tell(self, frame_type: int, payload: Any) -> None:
+        """Send a frame that has no answer."""
+        if self.client is None:
+            raise RuntimeError(f"{self.device_id} has no link")
+        await self._send(self.client, frame_type, payload)
+
     async def hear(self, client: Client, message: bytes | str) -> None:
         """See SimulatedDevice.hear."""
         frame = decode_frame(message.encode() if isinstance(message, str) else message)
@@ -81,6 +89,8 @@ class SimulatedAgent(SimulatedDevice):
         asked = self._asked.pop(frame.uuid, None)
         if asked is None:
             self.said_to_it.append((frame.type, payload))
+            self.told.set()
+            self.told = trio.Event()
             return
         asked_at, answers = asked
         self.numbers.latencies_s.append(trio.current_time() - asked_at)

@@ -14,8 +14,9 @@ from rich.table import Table
 from signal_gateway.testing import crowd
 from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
+from signal_gateway.testing.calls import SimulatedCall
 from signal_gateway.testing.client import Client, LinkClosed, open_client
-from signal_gateway.testing.device import Dial, SimulatedDevice
+from signal_gateway.testing.device import HEARTBEAT_S, Dial, SimulatedDevice
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
 
@@ -44,8 +45,15 @@ class Plan:
     """How the ids of the devices begin."""
     behaviour: Behaviour = FLAWLESS
     """How well the phones do what they are told."""
+    rooms: int = 0
+    """Pairs of agents beside the others, who call each other in rooms of two."""
     hostile: int = 0
     """Hostile clients of each kind beside the fleet; only against a server on this machine, and only with `seconds`."""
+
+    @property
+    def links(self) -> int:
+        """Of devices that mean well."""
+        return self.phones + self.agents + 2 * self.rooms
 
 
 async def run(plan: Plan) -> bool:
@@ -59,7 +67,7 @@ async def run(plan: Plan) -> bool:
     if plan.hostile:
         crowd.check(attack)
     crowd.allow_open_files()
-    fleet = _muster(plan, numbers)
+    fleet, calls = _muster(plan, numbers), _pair_up(plan, numbers)
     dialling = trio.CapacityLimiter(CONNECTS_AT_ONCE)
     try:
         with trio.move_on_after(plan.seconds if plan.seconds is not None else float("inf")):
@@ -68,11 +76,15 @@ async def run(plan: Plan) -> bool:
                     await nursery.start(crowd.run_beside, attack, ends, plan.enrolment_key)
                 for device in fleet:
                     nursery.start_soon(_live, device, plan.rate_per_s, dialling)
+                for call in calls:
+                    for agent in (call.host, call.guest):
+                        nursery.start_soon(_live, agent, 1 / HEARTBEAT_S, dialling)
+                    nursery.start_soon(call.talk_on)
                 await _show(plan, numbers, ends)
     except* KeyboardInterrupt:
         pass
     Console().print(_table(plan, numbers, ends, None))
-    return numbers.links_most == len(fleet) and not numbers.failures
+    return numbers.links_most == plan.links and not numbers.failures
 
 
 def _muster(plan: Plan, numbers: FleetNumbers) -> list[SimulatedDevice]:
@@ -86,6 +98,16 @@ def _muster(plan: Plan, numbers: FleetNumbers) -> list[SimulatedDevice]:
         name = f"{plan.prefix}-agent-{number:04d}"
         fleet.append(SimulatedAgent(name, plan.enrolment_key, dial, numbers, Random(name), registers=True))
     return fleet
+
+
+def _pair_up(plan: Plan, numbers: FleetNumbers) -> list[SimulatedCall]:
+    dial = _dial(plan.url)
+    calls: list[SimulatedCall] = []
+    for number in range(plan.rooms):
+        names = [f"{plan.prefix}-{who}-{number:04d}" for who in ("host", "guest")]
+        host, guest = (SimulatedAgent(name, plan.enrolment_key, dial, numbers, Random(name), registers=True) for name in names)
+        calls.append(SimulatedCall(host, guest, numbers, Random(names[0])))
+    return calls
 
 
 def _dial(url: str) -> Dial:
@@ -141,12 +163,13 @@ def _line(numbers: FleetNumbers, seconds: float, rate: float) -> str:
     p50, p99 = (1000 * numbers.latency_s(share) for share in (0.5, 0.99))
     failed = numbers.failures.total()
     obeyed = f"  {numbers.commands.total()} commands  {numbers.effects.total()} done" if numbers.commands else ""
+    obeyed += f"  {numbers.calls['made']} calls" if numbers.calls else ""
     return f"{seconds:6.0f} s  {numbers.links} links  {rate:.0f} messages/s  p50 {p50:.1f} ms  p99 {p99:.1f} ms  {failed} failures{obeyed}"
 
 
 def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], rate: float | None) -> Table:
     table = Table(title=f"{plan.phones} phones, {plan.agents} agents at {plan.url}", show_header=False)
-    table.add_row("links open", f"{numbers.links} of {plan.phones + plan.agents} (most: {numbers.links_most})")
+    table.add_row("links open", f"{numbers.links} of {plan.links} (most: {numbers.links_most})")
     if rate is not None:
         table.add_row("messages sent a second", f"{rate:.0f}")
     for name, counts in (("sent", numbers.sent), ("heard", numbers.heard)):
@@ -157,6 +180,8 @@ def _table(plan: Plan, numbers: FleetNumbers, ends: Mapping[str, Counter[str]], 
     for name, counts in (("commands heard", numbers.commands), ("done", numbers.effects), ("results reported", numbers.results)):
         if counts:
             table.add_row(name, ", ".join(f"{kind} {count}" for kind, count in counts.most_common()))
+    if plan.rooms:
+        table.add_row(f"calls in {plan.rooms} rooms", ", ".join(f"{what} {count}" for what, count in numbers.calls.most_common()) or "none")
     failures = numbers.failures.most_common(FAILURES_SHOWN)
     table.add_row("failures", ", ".join(f"{what}: {count}" for what, count in failures) or "none")
     for kind, counts in ends.items():

@@ -24,6 +24,8 @@ class FleetNumbers:
     """What phones reported about commands, by type and status: `sms_log sent`, `sms_delivery_report delivered`, `ussd_response …`."""
     effects: Counter[str] = field(default_factory=Counter[str])
     """What commands did in the world, by kind: `send_sms`, `ussd`, `send_rcs`, `find_device`, …"""
+    calls: Counter[str] = field(default_factory=Counter[str])
+    """Calls of agents: made, completed, broken."""
     failures: Counter[str] = field(default_factory=Counter[str])
     """What went wrong, in words: refused links, lost links, answers that did not come."""
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))

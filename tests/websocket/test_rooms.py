@@ -217,6 +217,20 @@ async def test_a_page_that_was_loaded_again_joins_again_and_all_begin_anew(autoj
             assert (await again.hear())[0] == "signal_offer"
 
 
+async def test_a_seat_that_an_older_link_took_bars_nobody(autojump_clock: MockClock, one_world: World, cast: Cast):
+    """The answer to CREATE may be lost with the link: the client does not know of its room, and could never leave it."""
+    b = await cast("b")
+    async with member(one_world, "a") as a:
+        old = await a.create()
+        await b.join(old)
+    async with member(one_world, "a") as a:
+        new = await a.create()
+        assert (await a.ask("webrtc_room_create", role="sender"))[0] == 409  # this link's own
+        _, event = await b.hear()
+        assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "a", "moved")
+        assert {room.room_id for room in one_world.gateway.rooms.opened()} == {old, new}
+
+
 @pytest.mark.parametrize(
     ("policy", "events"),
     [
