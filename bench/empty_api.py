@@ -25,6 +25,8 @@ async def main() -> None:
     config.accesslog = config.errorlog = None
     config.keep_alive_max_requests = 10**9
     sockets = config.create_sockets()
+    for each in sockets.insecure_sockets:
+        each.listen(config.backlog)  # whoever reads the port below may come before `serve` does this
     config.create_sockets = lambda: sockets  # the port is known before it is served
     address: Any = parse_socket_addr(sockets.insecure_sockets[0].family, sockets.insecure_sockets[0].getsockname())
     print(f"http://127.0.0.1:{address[1]}", flush=True)

@@ -259,6 +259,9 @@ class SignalIceCandidate(msgspec.Struct, frozen=True, kw_only=True, omit_default
     candidate: IceCandidate | None
 
 
+Signal = SignalOffer | SignalAnswer | SignalIceCandidate
+
+
 # reports, commands, tokens (our range)
 
 

@@ -8,7 +8,6 @@ One word means two things. `heartbeat` in JSON is the phone's report where a pho
 `{"timestamp"}`, where anybody else does; so `decode` takes the kind of the link. In frames they are two types.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,8 +18,6 @@ from protocol.agent import HEARD, REFUSED_IN_ACK, SAID, VERSION, RefusalAck, rea
 from protocol.errors import InvalidFormat, NotImplementedYet, WireError
 from protocol.fields import ID_CHARS_MAX, InvalidField, object_of
 from protocol.frame import (
-    HEADER_BYTES,
-    START_BYTE,
     UUID_BYTES,
     Frame,
     FrameFault,
@@ -78,8 +75,6 @@ _NOT_SERVED: Final = frozenset(
 )
 _NAMES: Final = {frame_type.value: frame_type.name.lower() for frame_type in FrameType}
 _CODES: Final = {name: code for code, name in _NAMES.items()}
-_LENGTH_AT: Final = HEADER_BYTES - 1
-"""Where the low byte of a frame's length stands; that of a plain heartbeat is all of it."""
 _JSON: Final = PayloadKind.JSON.value
 _OBJECT_KINDS: Final = (_JSON, PayloadKind.CBOR.value)
 _FROM_SERVER: Final = frozenset(COMMAND_NAMES.values()) | {"ack"}
@@ -209,21 +204,6 @@ def say(is_text: bool, payload_kind: int, uuid: bytes, message: object) -> bytes
 
 
 # frames
-
-_PLAIN_BEAT: Final = re.compile(rb'\xaa\x04.{16}\x02\x00.\{"timestamp":(?:0|[1-9][0-9]{0,18})\}', re.DOTALL).fullmatch
-"""Nearly every HEARTBEAT. A whole number of so many digits has 64 bits, so that there is nothing left to check but the length."""
-_ACK_HEAD: Final = bytes((START_BYTE, FrameType.HEARTBEAT_ACK))
-
-
-def plain_beat_ack(data: bytes) -> bytes | None:
-    """The frame that answers a plain HEARTBEAT; None for all other frames, which `decode` reads.
-
-    The answer is the question under another type: its UUID, its payload kind and its timestamp are repeated. A fleet says little else,
-    so it is worth a way of its own: a fifth of what `decode` and `answer` cost (`python -m bench codecs`).
-    """
-    if _PLAIN_BEAT(data) is None or data[_LENGTH_AT] != len(data) - HEADER_BYTES:
-        return None
-    return _ACK_HEAD + data[2:]
 
 
 def _decode_binary(data: bytes) -> tuple[object, Question]:

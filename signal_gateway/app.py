@@ -18,7 +18,7 @@ from signal_gateway.api.server import ApiServer
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
 from signal_gateway.config_safety import is_demo, is_loopback, token_secret
-from signal_gateway.domain.ids import uuid_v4
+from signal_gateway.domain.ids import uuid_v4, uuid_v4_bytes
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.health import Health
@@ -99,6 +99,11 @@ def new_uuid() -> UUID:
     return uuid_v4(_random.take(16))
 
 
+def new_uuid_bytes() -> bytes:
+    """The same in its 16 bytes."""
+    return uuid_v4_bytes(_random.take(16))
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Where a started server listens."""
@@ -123,6 +128,7 @@ class Gateway:
         token_secret: str,
         wall_ms: Callable[[], int] = wall_ms,
         new_uuid: Callable[[], UUID] = new_uuid,
+        new_uuid_bytes: Callable[[], bytes] = new_uuid_bytes,
     ) -> None:
         auth, security, subscriber_ids = config.auth, config.security, SubscriberIds(pepper)
         attempts = _attempts_of(config, writer, metrics, wall_ms)
@@ -149,7 +155,7 @@ class Gateway:
         self.registration = Registration(database, writer, bus, self.credentials, attempts, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
-        self.door = self._door(config, turn, metrics, subscriber_ids, writer.has_room, wall_ms, new_uuid)
+        self.door = self._door(config, turn, metrics, subscriber_ids, writer.has_room, wall_ms, new_uuid, new_uuid_bytes)
         self.listener = _listener_of(config, self.door)
 
     def _door(
@@ -161,6 +167,7 @@ class Gateway:
         has_room: Callable[[], bool],
         wall_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
+        new_uuid_bytes: Callable[[], bytes],
     ) -> Door:
         """What every link is given."""
         return Door(
@@ -187,6 +194,7 @@ class Gateway:
             has_room=has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
+            new_uuid_bytes=new_uuid_bytes,
         )
 
     @property

@@ -15,3 +15,12 @@ def is_client_id(text: str) -> bool:
 def uuid_v4(random_bytes: bytes) -> UUID:
     """A version 4 UUID (RFC 9562 §5.4) out of 16 random bytes, so that a simulated world can choose them."""
     return UUID(bytes=random_bytes, version=4)
+
+
+_VERSION_4 = [bytes((0x40 | byte & 0x0F,)) for byte in range(256)]
+_VARIANT_10 = [bytes((0x80 | byte & 0x3F,)) for byte in range(256)]
+
+
+def uuid_v4_bytes(random_bytes: bytes) -> bytes:
+    """The same in its 16 bytes, for frames, at a quarter of the price."""
+    return b"".join((random_bytes[:6], _VERSION_4[random_bytes[6]], random_bytes[7:8], _VARIANT_10[random_bytes[8]], random_bytes[9:16]))

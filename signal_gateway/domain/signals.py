@@ -30,6 +30,12 @@ class Routed:
     held: int = 0
 
 
+def goes_straight(room: Room, source: Seat, to: str) -> bool:
+    """Whether a signal to this member has nothing to wait for, as nearly every one: `route` would say the same."""
+    target = room.seats.get(to)
+    return target is not None and target is not source and target.lost_at_s is None and source.client_id in target.described_by
+
+
 def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: object, rules: RoomRules) -> Routed:
     """To whom a member's signal goes: to one, or to all others. Raises MemberNotFound, TooManySignals.
 

@@ -16,7 +16,7 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms, TooManySignals
 from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
 from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
-from signal_gateway.domain.signals import SignalKind, route, welcome
+from signal_gateway.domain.signals import SignalKind, goes_straight, route, welcome
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.room_settings import RoomsSettings
@@ -132,15 +132,20 @@ class Rooms:
             raise RoomNotFound
         self._rise(room, caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id)
 
-    def signal(self, caller: Caller, room_id: str, kind: SignalKind, to: str | None, signal: object) -> None:
+    def signal(self, client_id: str, room_id: str, kind: SignalKind, to: str | None, signal: object) -> None:
         """Pass a signal on: at most once to each member that is linked, later to one whose link is lost (S-32).
 
-        Raises RoomNotFound where the caller does not sit, MemberNotFound, TooManySignals: it is never silently lost.
+        Raises RoomNotFound where the client does not sit, MemberNotFound, TooManySignals: it is never silently lost, and nothing of it
+        has happened then.
         """
         room = self._rooms.get(room_id)
-        seat = None if room is None else room.seats.get(caller.client_id)
+        seat = None if room is None else room.seats.get(client_id)
         if room is None or seat is None:
             raise RoomNotFound
+        if to is not None and goes_straight(room, seat, to):
+            self._signals.values[kind, "relayed"] += 1
+            self._bus.publish(SignalDue((to,), signal))
+            return
         try:
             routed = route(room, seat, kind, to, signal, self._rules)
         except TooManySignals:
@@ -150,9 +155,9 @@ class Rooms:
         if routed.at_once:
             counts[kind, "relayed"] += len(routed.at_once)
             self._bus.publish(SignalDue(routed.at_once, signal))
-            for client_id, early in routed.after:
+            for member_id, early in routed.after:
                 counts[SignalKind.CANDIDATE, "relayed"] += 1
-                self._bus.publish(SignalDue((client_id,), early))
+                self._bus.publish(SignalDue((member_id,), early))
         if routed.held:
             counts[kind, "held"] += routed.held
 

@@ -80,7 +80,18 @@ class World:
         self.has_crashed = False
         self._transport = transport
         self._tls = (server_context(), client_context()) if transport == "tls" else None
-        self.gateway = Gateway(config, database, self.writer, self.bus, self.metrics, PEPPER, TOKEN_SECRET, self.wall_ms, self._new_uuid)
+        self.gateway = Gateway(
+            config,
+            database,
+            self.writer,
+            self.bus,
+            self.metrics,
+            PEPPER,
+            TOKEN_SECRET,
+            self.wall_ms,
+            self._new_uuid,
+            lambda: self._new_uuid().bytes,
+        )
         self.gateway.credentials.random_bytes = self.random.randbytes
         self.gateway.operators.random_bytes = self.random.randbytes
         self.gateway.guests.random_bytes = self.random.randbytes

@@ -24,7 +24,7 @@ from signal_gateway.websocket.commands import COMMAND_HANDLERS
 from signal_gateway.websocket.ears import Ears, Handler
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import REPORT_HANDLERS
-from signal_gateway.websocket.rooms import ROOM_HANDLERS, caller_of
+from signal_gateway.websocket.rooms import ROOM_HANDLERS, caller_of, hear_plain_signal
 
 WIRE_VERSION = "1.0.0"
 
@@ -178,5 +178,5 @@ _AFTER: Mapping[type, Handler] = {
     TokenRefresh: hear_token_refresh,
 }
 _OF_GUESTS: Mapping[type, Handler] = {**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS, TokenRefresh: hear_token_refresh}
-_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, plain_beat=hear_plain_beat)
-AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, of_guests=_GUEST_EARS, plain_beat=hear_plain_beat)
+_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, plain_beat=hear_plain_beat, plain_signal=hear_plain_signal)
+AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, plain_beat=hear_plain_beat, plain_signal=hear_plain_signal, of_guests=_GUEST_EARS)

@@ -55,4 +55,6 @@ class Door:
     """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
     wall_ms: Callable[[], int]
     new_uuid: Callable[[], UUID]
-    """A fresh version 4 UUID, for sessions and for frames that the server starts."""
+    """A fresh version 4 UUID, for sessions."""
+    new_uuid_bytes: Callable[[], bytes]
+    """The same in its bytes, for frames that the server starts."""

@@ -10,6 +10,8 @@ from protocol.dialect import Question
 Handler = Callable[[Any, Any, Question], Coroutine[Any, Any, None] | None]
 """Takes the link, the typed message and its question. What it returns must be waited for; a plain function has ended."""
 BeatHandler = Callable[[Any], None]
+SignalHandler = Callable[[Any, Any], None]
+"""Takes the link and the signal, with its sender filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +22,7 @@ class Ears:
     after: Mapping[type, Handler]
     plain_beat: BeatHandler | None = None
     """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
+    plain_signal: SignalHandler | None = None
+    """After authentication, hears a signal in a plain frame: what `after` does with all others, only sooner."""
     of_guests: "Ears | None" = None
     """What is heard of one who came by the link of a room alone."""

@@ -6,7 +6,6 @@ and closed with a code that tells it to stay away.
 
 from collections import Counter
 from typing import Protocol
-from uuid import UUID
 
 import trio
 
@@ -47,7 +46,7 @@ class LiveLink(Protocol):
         """In which it is spoken to: whether in text, and the payload kind of frames."""
         ...
 
-    def new_uuid(self) -> UUID:
+    def new_uuid_bytes(self) -> bytes:
         """For a frame that we start."""
         ...
 

@@ -8,11 +8,10 @@ deadline, so the messages of a link are always heard in order.
 from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any
-from uuid import UUID
 
 import trio
 
-from protocol import dialect
+from protocol import dialect, plain
 from protocol.agent import Disconnect, ReportAck, TokenRefreshDue
 from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
@@ -174,10 +173,12 @@ class Link:
             self._is_heard
             and not is_text
             and hear_beat is not None
-            and (ack := dialect.plain_beat_ack(payload)) is not None
+            and (ack := plain.plain_beat_ack(payload)) is not None
             and self._buckets["data"].take(self.stream.heard_at) == 0
         ):
             self._hear_beat(hear_beat, ack)
+            return True
+        if self._is_heard and not is_text and self._hears_as_plain_signal(payload):
             return True
         waiting = self._hear(is_text, payload)
         if waiting is None:
@@ -219,16 +220,16 @@ class Link:
     def say(self, message: object, name: str) -> None:
         """Say something that nobody asked for, in the encoding that the client came with."""
         is_text = not self.speaks_frames
-        self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid().bytes, message), name)
+        self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid_bytes(), message), name)
 
     @property
     def encoding(self) -> tuple[bool, int]:
         """In which we speak to it unasked: whether in text, and the payload kind of frames."""
         return (not self.speaks_frames, self.payload_kind)
 
-    def new_uuid(self) -> UUID:
+    def new_uuid_bytes(self) -> bytes:
         """For a frame that we start."""
-        return self.door.new_uuid()
+        return self.door.new_uuid_bytes()
 
     def put_frame(self, frame: bytes, payload_bytes: int, name: str) -> None:
         """Send one whole message that is in its WebSocket frame already, as several links get it; counted as `name`."""
@@ -268,6 +269,24 @@ class Link:
             self._contain(None, is_text=False)
             return
         self.outbox.put(data_frame(BINARY, ack))
+
+    def _hears_as_plain_signal(self, payload: bytes) -> bool:
+        """Whether it was one, within its rate, and was passed on; else nothing has happened, and it is heard the long way."""
+        hear, turn = self._ears.plain_signal, self.door.turn
+        if hear is None or not turn.has_room or (signal := plain.plain_signal(payload, self.client_id)) is None:
+            return False
+        if self._buckets["signal"].take(self.stream.heard_at) > 0:
+            return False
+        try:
+            hear(self, signal)
+        except GatewayError:
+            return False
+        except Exception:
+            self._contain(None, is_text=False)
+            return True
+        turn.bytes_in += len(payload)
+        self.door.metrics.messages.values["in", plain.SIGNAL_NAMES[type(signal)]] += 1
+        return True
 
     def _hear(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
         """One message: decode, check the rate, hand to its handler. A handler that must wait is returned, not yet begun."""

@@ -12,6 +12,7 @@ from protocol.agent import (
     VERSION,
     ConnectionInfo,
     RoomEvent,
+    Signal,
     SignalAnswer,
     SignalIceCandidate,
     SignalOffer,
@@ -23,6 +24,7 @@ from protocol.agent import (
     WebrtcRoomLeaveAck,
 )
 from protocol.dialect import Question
+from protocol.plain import SIGNAL_NAMES
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegistered
 from signal_gateway.domain.events import RoomChanged, SignalDue
@@ -34,17 +36,10 @@ from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.link import Link
 
-Signal = SignalOffer | SignalAnswer | SignalIceCandidate
-
 _KINDS: Mapping[type, SignalKind] = {
     SignalOffer: SignalKind.OFFER,
     SignalAnswer: SignalKind.ANSWER,
     SignalIceCandidate: SignalKind.CANDIDATE,
-}
-_NAMES: Mapping[type, str] = {
-    SignalOffer: "signal_offer",
-    SignalAnswer: "signal_answer",
-    SignalIceCandidate: "signal_ice_candidate",
 }
 
 
@@ -61,19 +56,20 @@ class RoomSpeaker:
         self._say(event.to, message, "room_event")
 
     def _say_signal(self, event: SignalDue) -> None:
-        self._say(event.to, event.signal, _NAMES[type(event.signal)])
+        self._say(event.to, event.signal, SIGNAL_NAMES[type(event.signal)])
 
     def _say(self, to: Sequence[str], message: object, name: str) -> None:
         written: dict[tuple[bool, int], tuple[bytes, int]] = {}
+        link_of = self._hub.link_of
         for client_id in to:
-            link = self._hub.link_of(client_id)
+            link = link_of(client_id)
             if link is None:
                 continue
             encoding = link.encoding
             found = written.get(encoding)
             if found is None:
                 is_text, payload_kind = encoding
-                payload = dialect.say(is_text, payload_kind, link.new_uuid().bytes, message)
+                payload = dialect.say(is_text, payload_kind, link.new_uuid_bytes(), message)
                 found = written[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
             link.put_frame(*found, name)
 
@@ -119,8 +115,12 @@ def hear_room_leave(link: Link, message: WebrtcRoomLeave, question: Question) ->
 
 def hear_signal(link: Link, message: Signal, question: Question) -> None:
     """SIGNAL_OFFER, SIGNAL_ANSWER, SIGNAL_ICE_CANDIDATE: passed on to one member or all others (S-32), never answered but by ERROR."""
-    caller = caller_of(link)
-    link.door.rooms.signal(caller, message.room_id, _KINDS[type(message)], message.to, said_by(caller.client_id, message))
+    hear_plain_signal(link, said_by(link.client_id, message))
+
+
+def hear_plain_signal(link: Link, message: Signal) -> None:
+    """The same, when it was read the short way."""
+    link.door.rooms.signal(link.client_id, message.room_id, _KINDS[type(message)], message.to, message)
 
 
 def said_by(client_id: str, message: Signal) -> Signal:
@@ -167,7 +167,7 @@ def _offer(link: Link, caller: Caller, room: Room, sdp: str | None) -> None:
     sender = room.sender
     to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
     offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
-    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, offer)
+    link.door.rooms.signal(caller.client_id, room.room_id, SignalKind.OFFER, to, offer)
 
 
 ROOM_HANDLERS: Mapping[type, Handler] = {

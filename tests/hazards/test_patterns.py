@@ -25,7 +25,7 @@ from tests.hazards.upgrades import PHONE, head
 ROOT = Path(__file__).parent.parent.parent
 SEEN_BY_PEERS = {
     "protocol/agent.py": ("Version", "ClientId"),
-    "protocol/dialect.py": ("_PLAIN_BEAT",),
+    "protocol/plain.py": ("_PLAIN_BEAT",),
     "protocol/fields.py": ("Identifier", "IdText", "_AT", "_MISSING"),
     "signal_gateway/domain/credential.py": ("_KEY",),
     "signal_gateway/domain/ids.py": ("_CLIENT_ID",),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import protocol.dialect as dialect
+import protocol.plain as plain
 from protocol.agent import (
     HEARD,
     ConnectAck,
@@ -76,7 +77,7 @@ def frames_like_a_beat() -> st.SearchStrategy[bytes]:
 
 @given(frames_like_a_beat())
 def test_the_short_way_of_a_plain_heartbeat_says_what_the_long_one_says(data: bytes):
-    ack = dialect.plain_beat_ack(data)
+    ack = plain.plain_beat_ack(data)
     try:
         message, question = dialect.decode(False, data, "agent")
     except WireError:
@@ -88,8 +89,8 @@ def test_the_short_way_of_a_plain_heartbeat_says_what_the_long_one_says(data: by
 
 
 def test_the_heartbeats_of_the_seed_take_the_short_way():
-    assert dialect.plain_beat_ack(golden.HEARTBEAT.corrected) == bytes([0xAA, 0x05]) + golden.HEARTBEAT.corrected[2:]
-    assert dialect.plain_beat_ack(golden.HEARTBEAT.corrected + b" ") is None
+    assert plain.plain_beat_ack(golden.HEARTBEAT.corrected) == bytes([0xAA, 0x05]) + golden.HEARTBEAT.corrected[2:]
+    assert plain.plain_beat_ack(golden.HEARTBEAT.corrected + b" ") is None
 
 
 # the seed's frames
