@@ -291,6 +291,23 @@ class TokenRefresh(_Secret, frozen=True, kw_only=True):
     token: Token
 
 
+class TokenRefreshAck(msgspec.Struct, frozen=True, kw_only=True):
+    """The new token vouches for the link."""
+
+    status: int
+    expires_at: int | None
+    """Milliseconds since 1970, UTC; null: it does not end by itself."""
+
+
+class TokenRefreshDue(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server says under TOKEN_REFRESH: the link's token ends soon, and the link with it unless a newer one comes (C-18)."""
+
+    expires_at: int
+    """Milliseconds since 1970, UTC."""
+    expires_in_s: float
+    """The same, for whoever has no clock."""
+
+
 HEARD: Final[Mapping[FrameType, type[msgspec.Struct]]] = {
     FrameType.CONNECT: Connect,
     FrameType.DISCONNECT: Disconnect,
@@ -315,6 +332,7 @@ SAID: Final[Mapping[type, FrameType]] = {
     SignalOffer: FrameType.SIGNAL_OFFER,
     SignalAnswer: FrameType.SIGNAL_ANSWER,
     SignalIceCandidate: FrameType.SIGNAL_ICE_CANDIDATE,
+    TokenRefreshDue: FrameType.TOKEN_REFRESH,
 }
 """What the server says without being asked, and its frame type."""
 

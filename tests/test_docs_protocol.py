@@ -28,6 +28,8 @@ from protocol.agent import (
     HeartbeatAck,
     RegisterAck,
     ReportAck,
+    TokenRefreshAck,
+    TokenRefreshDue,
     UnregisterAck,
     WebrtcRoomCreateAck,
 )
@@ -54,6 +56,8 @@ SAID = {
     "heartbeat_ack": HeartbeatAck,
     "report_ack": ReportAck,
     "disconnect": Disconnect,
+    "token_refresh": TokenRefreshDue,
+    "token_refresh_ack": TokenRefreshAck,
     "webrtc_room_create_ack": WebrtcRoomCreateAck,
 }
 
@@ -146,6 +150,8 @@ def said_again(message: dict[str, Any]) -> Any:
         question = Question(True, "", data["ref_type"], request_id=data.get("request_id"))
         return json.loads(error(question, True, fault))
     said = None if name == "ack" else msgspec.convert(message["data"], SAID[name])
+    if name == "token_refresh":
+        return json.loads(say(True, PayloadKind.JSON, UUID, said))
     question = Question(True, name.removesuffix("_ack"), None, name, request_id=request_id)
     return json.loads(answer(question, said))
 
@@ -167,7 +173,7 @@ def test_what_a_client_says_in_frames_is_understood_in_json_and_in_cbor(name: st
 @pytest.mark.parametrize(("name", "payload"), values_of("payload said:"))
 def test_what_the_server_says_in_frames_it_says_so(name: str, payload: Any):
     message = msgspec.convert(payload, SAID[name.lower()])
-    if name == "DISCONNECT":
+    if name in ("DISCONNECT", "TOKEN_REFRESH"):
         frame = decode_frame(say(False, PayloadKind.JSON, UUID, message))
     else:
         question = Question(False, "", QUESTION_OF[FrameType[name]], FrameType[name].value, UUID)

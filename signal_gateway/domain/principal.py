@@ -21,3 +21,5 @@ class Principal:
     credential_id: str
     registered: bool = False
     """Whether a client record exists (REGISTER), beyond this link's session (CONNECT)."""
+    expires_at: int | None = None
+    """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""

@@ -10,12 +10,14 @@ from protocol.agent import (
     HeartbeatAck,
     Register,
     RegisterAck,
+    TokenRefresh,
+    TokenRefreshAck,
     Unregister,
     UnregisterAck,
 )
 from protocol.close_codes import CloseCode
 from protocol.dialect import Question
-from signal_gateway.domain.errors import DuplicateLink, GatewayError
+from signal_gateway.domain.errors import DuplicateLink, GatewayError, TokenExpired
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
 from signal_gateway.websocket.commands import COMMAND_HANDLERS
@@ -96,6 +98,13 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
     link.answer(question, UnregisterAck(version=WIRE_VERSION, status=200, message="Unregistration successful", client_id=message.client_id))
 
 
+async def hear_token_refresh(link: Link, message: TokenRefresh, question: Question) -> None:
+    """TOKEN_REFRESH: from now on this token vouches for the link, as long as it holds (W-30, C-18). A refusal changes nothing."""
+    principal = await link.door.authentication.agent(link.client_id, message.token, link.address)
+    link.authenticated(principal)
+    link.answer(question, TokenRefreshAck(status=200, expires_at=principal.expires_at))
+
+
 def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     """HEARTBEAT: a sign of life, answered with the same timestamp (S-08). Writes nothing."""
     link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
@@ -138,6 +147,8 @@ def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
         return
     if error.status >= 500:
         link.close_soon(CloseCode.INTERNAL, error.reason)
+    elif isinstance(error, TokenExpired):
+        link.close_soon(CloseCode.TOKEN_EXPIRED, error.reason)
     elif error.status == 429 or isinstance(error, DuplicateLink):  # the other link may be half open, and gone in a minute
         link.close_soon(CloseCode.TOO_MANY, error.reason)
     else:
@@ -149,6 +160,7 @@ _AFTER: Mapping[type, Handler] = {
     **_BEFORE,
     Unregister: hear_unregister,
     Heartbeat: hear_heartbeat,
+    TokenRefresh: hear_token_refresh,
     **REPORT_HANDLERS,
     **COMMAND_HANDLERS,
 }

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from protocol import dialect
-from protocol.agent import Disconnect, ReportAck
+from protocol.agent import Disconnect, ReportAck, TokenRefreshDue
 from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
@@ -70,6 +70,7 @@ class Link:
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
+        self._warned_of: int | None = None  # the end of its token that it was told of
 
     # a life
 
@@ -130,9 +131,11 @@ class Link:
         log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
 
     def look_after(self, now: float) -> None:
-        """Called once a second: deadlines of authentication, of one message, of silence; a ping when we were silent."""
+        """Called once a second: deadlines of authentication, of a message, of silence, of its token; a ping when we were silent."""
         if self._goodbye is not None:
             return
+        if self.principal is not None and self.principal.expires_at is not None:
+            self._look_at_token(self.principal.expires_at)
         missed = self._deadlines.missed(now, self.principal is not None, self.stream.heard_at, self.parser)
         if missed is not None:
             self.door.metrics.limits.add(missed.setting)
@@ -214,6 +217,16 @@ class Link:
         self._refusals.refused(question, error, is_text)
 
     # inside
+
+    def _look_at_token(self, expires_at: int) -> None:
+        """Ask for a newer token some time before this one ends, once; then close the link (C-18). Phones know no such message."""
+        left_s = (expires_at - self.door.wall_ms()) / 1000
+        if left_s <= 0:
+            self.door.metrics.limits.add("auth.token_expiry")
+            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        elif left_s <= self.door.token_warning_s and self._warned_of != expires_at and self.kind is not LinkKind.PHONE:
+            self._warned_of = expires_at
+            self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")
 
     def _hear_beat(self, hear: BeatHandler, ack: bytes) -> None:
         """One plain heartbeat, within its rate; its answer is as long as it was."""

@@ -32,7 +32,7 @@ ROUTES: list[tuple[str, str, object, Role | None]] = [
     ("GET", "/api/alarms", None, Role.VIEWER),
     ("POST", "/api/enrolment-keys", {"label": "x"}, Role.ADMIN),
     ("GET", "/api/enrolment-keys", None, Role.ADMIN),
-    ("POST", "/api/token/refresh", None, Role.VIEWER),
+    ("POST", "/api/token/refresh", None, Role.DEVICE),
     ("DELETE", "/api/tokens/abcdefgh", None, Role.ADMIN),
     ("GET", "/health", None, None),
 ]

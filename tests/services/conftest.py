@@ -19,6 +19,7 @@ from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.operators import Operators
 from signal_gateway.services.registration import RegisterRequest, Registration
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import records
@@ -28,6 +29,7 @@ from signal_gateway.storage.records import AuditEntry
 from signal_gateway.storage.settings import StorageSettings
 
 PEPPER = b"p" * 32
+TOKEN_SECRET = "t" * 64
 STARTED_MS = 1_700_000_000_000
 EVENTS = (ClientUnregistered, CredentialRevoked, DeviceLinked, DeviceSeen, DeviceUnlinked, ReportFiled)
 ADDRESS = "192.0.2.1"
@@ -108,17 +110,22 @@ class Services:
             random_bytes=self.random.randbytes,
         )
         self.attempts = Attempts(self.writer, self.metrics, self.wall_ms, **limits)
+        self.operators = Operators(self.database, self.bus, self.credentials, None, Metrics(), TOKEN_SECRET, self.wall_ms)
+        self.operators.random_bytes = self.random.randbytes
         self.authentication = Authentication(
             self.database,
             self.writer,
             self.bus,
             self.credentials,
+            self.operators,
             self.attempts,
             self.subscriber_ids,
             DeviceDirectory(self.database, self.bus, PhoneSettings(error_count_threshold=7)),
             self.wall_ms,
         )
-        self.registration = Registration(self.database, self.writer, self.bus, self.credentials, self.attempts, registration, self.wall_ms)
+        self.registration = Registration(
+            self.database, self.writer, self.bus, self.credentials, self.operators, self.attempts, registration, self.wall_ms
+        )
 
     async def phone(
         self, key: str = ENROLMENT_KEY, device_id: str = "phone-1", address: str = ADDRESS, wants_key: bool = False, **said: Any

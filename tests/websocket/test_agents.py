@@ -237,7 +237,7 @@ async def test_a_room_is_refused_in_its_own_ack(autojump_clock: MockClock, world
         assert (answer_type, answer["status"], answer["room_id"]) == (FrameType.WEBRTC_ROOM_JOIN_ACK, 501, None)
 
 
-@pytest.mark.parametrize("frame_type", [FrameType.SIGNAL_OFFER, FrameType.TELEMETRY, FrameType.SUBSCRIBE, FrameType.TOKEN_REFRESH])
+@pytest.mark.parametrize("frame_type", [FrameType.SIGNAL_OFFER, FrameType.TELEMETRY, FrameType.SUBSCRIBE])
 async def test_what_is_not_served_yet_is_501(autojump_clock: MockClock, world: World, frame_type: FrameType):
     async with world.dial() as agent:
         await connect(agent)
