@@ -295,17 +295,20 @@ class TokenRefresh(_Secret, frozen=True, kw_only=True):
 
 
 class TokenRefreshAck(msgspec.Struct, frozen=True, kw_only=True):
-    """The new token holds."""
+    """The new token vouches for the link."""
 
     status: int
-    expires_at: int
-    """Milliseconds since 1970, UTC."""
+    expires_at: int | None
+    """Milliseconds since 1970, UTC; null: it does not end by itself."""
 
 
 class TokenRefreshDue(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server says in TOKEN_REFRESH: the link's token ends soon, and with it the link."""
+    """What the server says under TOKEN_REFRESH: the link's token ends soon, and the link with it unless a newer one comes (C-18)."""
 
     expires_at: int
+    """Milliseconds since 1970, UTC."""
+    expires_in_s: float
+    """The same, for whoever has no clock."""
 
 
 HEARD: Final[Mapping[FrameType, type[msgspec.Struct]]] = {

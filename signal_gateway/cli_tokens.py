@@ -1,13 +1,14 @@
-"""`signal-gateway token`: tokens of operators, issued and revoked beside a running server or without one (CONTRACT.md §4)."""
+"""`signal-gateway token`: tokens of operators and clients, issued and revoked beside a running server or without one (CONTRACT.md §4)."""
 
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from signal_gateway.cli_errors import CommandFailed
 from signal_gateway.cli_keys import wall_ms
-from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, RoleName, read_config, scope_asked
+from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, read_config, scope_asked
 
 if TYPE_CHECKING:
     from signal_gateway.config import Config
@@ -16,21 +17,32 @@ if TYPE_CHECKING:
 SECONDS_PER_DAY = 86_400
 R = TypeVar("R")
 
-tokens = typer.Typer(help="Tokens of operators.", no_args_is_help=True, rich_markup_mode=None)
+
+class HolderRole(StrEnum):
+    """Who is to have the token."""
+
+    DEVICE = "device"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+tokens = typer.Typer(help="Tokens of operators, and of clients of /ws.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @tokens.command()
 def issue(
-    subject: Annotated[str, typer.Option(help="Who is to have it: a person, or a program.")],
+    subject: Annotated[str, typer.Option(help="Who is to have it: a person, a program, or the id of a client.")],
     role: Annotated[
-        RoleName, typer.Option(help="viewer reads, operator commands, admin makes keys and deletes devices.")
-    ] = RoleName.OPERATOR,
+        HolderRole,
+        typer.Option(help="viewer reads, operator commands, admin makes keys and deletes devices; device is the client SUBJECT of /ws."),
+    ] = HolderRole.OPERATOR,
     devices: DevicesOption = None,
     groups: GroupsOption = None,
     expires_days: Annotated[float | None, typer.Option(min=0.0, help="Days that it is good for; else auth.token_expiry seconds.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Issue a token for the operator's API. It is shown once, alone on the last line."""
+    """Issue a token for the operator's API, or for a client to CONNECT or REGISTER with. It is shown once, alone on the last line."""
     from signal_gateway.domain.access import Role
 
     settings = read_config(config)

@@ -154,6 +154,8 @@ def said_again(message: dict[str, Any]) -> Any:
         question = Question(True, "", data["ref_type"], request_id=data.get("request_id"))
         return json.loads(error(question, True, fault))
     said = None if name == "ack" else msgspec.convert(message["data"], SAID[name])
+    if name == "token_refresh":
+        return json.loads(say(True, PayloadKind.JSON, UUID, said))
     question = Question(True, name.removesuffix("_ack"), None, name, request_id=request_id)
     return json.loads(answer(question, said))
 

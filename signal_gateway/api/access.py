@@ -115,6 +115,8 @@ class Needs(SecurityBase):
         return operator
 
 
+Holder = Annotated[Operator, Security(Needs(Role.DEVICE))]
+"""What a route takes that is for whoever holds a token, a client of `/ws` too."""
 Viewer = Annotated[Operator, Security(Needs(Role.VIEWER))]
 """What a route takes that reads."""
 Commander = Annotated[Operator, Security(Needs(Role.OPERATOR))]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Response
 
-from signal_gateway.api.access import Admin, Viewer, whole_fleet_only
+from signal_gateway.api.access import Admin, Holder, Viewer, whole_fleet_only
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import STORES, Answer, told
 from signal_gateway.domain.access import Operator, scope_values
@@ -26,7 +26,7 @@ class Me(Answer):
 
 
 class NewToken(Answer):
-    """A newer token for the same operator."""
+    """A newer token for the same operator, or client."""
 
     token: str
     expires_in: int
@@ -62,7 +62,7 @@ def system_routes(desk: Desk) -> APIRouter:
         response_model=NewToken,
         responses=STORES | told(409, "It was a key that asked: it is good as it is."),
     )
-    async def refresh(operator: Viewer) -> Response:
+    async def refresh(operator: Holder) -> Response:
         token = await operators.refresh(operator, desk.token_expiry_s)
         return answer({"token": token, "expires_in": desk.token_expiry_s})
 

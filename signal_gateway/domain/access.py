@@ -7,8 +7,10 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """What an operator may do (W-29)."""
+    """What whoever shows a token or a key may do (W-29, C-49)."""
 
+    DEVICE = "device"
+    """Nothing here but renew its token: it is a client of `/ws`, by the id that the token names."""
     VIEWER = "viewer"
     """Reads."""
     OPERATOR = "operator"

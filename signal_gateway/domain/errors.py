@@ -65,8 +65,10 @@ class TokenExpired(BadCredentials):
 
     reason = "expired"
 
-    def __init__(self, message: str = "The token has expired") -> None:
-        super().__init__(message)
+    def __init__(self, subject: str) -> None:
+        super().__init__("The token has expired")
+        self.subject = subject
+        """Whom it named: for us, never told."""
 
 
 class Forbidden(GatewayError):

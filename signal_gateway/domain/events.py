@@ -51,9 +51,11 @@ class ReportFiled:
 
 @dataclass(frozen=True, slots=True)
 class CredentialRevoked:
-    """A key is worth nothing any more: links that it vouched for must end within 5 s (CONTRACT.md §3)."""
+    """A key or token is worth nothing any more: links that it vouched for must end within 5 s (CONTRACT.md §3)."""
 
     credential_id: str
+    has_expired: bool = False
+    """It ended by its time: its holder may come back with a new one."""
 
 
 @dataclass(frozen=True, slots=True)

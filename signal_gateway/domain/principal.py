@@ -26,4 +26,4 @@ class Principal:
     room_id: str | None = None
     """Of a guest: the one room that it may be in."""
     expires_at: int | None = None
-    """When its token ends, in milliseconds since 1970, UTC; None: as long as the credential stands."""
+    """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from signal_gateway.bus.local import Bus
+from signal_gateway.domain.access import Operator
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
-from signal_gateway.domain.errors import BadCredentials
+from signal_gateway.domain.errors import BadCredentials, TokenExpired
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.principal import LinkKind, Principal
@@ -19,6 +20,7 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.credentials import NO_DIGEST, Credentials, is_same, stored_key_id
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.operators import Operators
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage import devices
@@ -38,6 +40,8 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Signs the tokens of operators, consoles and rooms. Empty: made on first start and kept in `<data_dir>/secrets`."""
     token_expiry: int = 3600
     """Seconds that a token of ours is good for, unless it was issued for another time."""
+    token_warning_s: float = 60.0
+    """Seconds before its token ends that a link is told so (TOKEN_REFRESH), once; 0 = not told."""
     auth_method: Literal["token"] = "token"
     """How clients say who they are (seed 003): by token is the one way there is."""
     api_keys: tuple[str, ...] = ()
@@ -60,8 +64,8 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def __post_init__(self) -> None:
         if min(self.token_expiry, self.deadline_s, self.failed_attempts_kept, self.operators_kept) <= 0:
             raise ValueError("token_expiry, deadline_s, failed_attempts_kept and operators_kept must be above 0")
-        if self.max_failed_per_id_per_minute < 0 or self.audited_refusals_per_s < 0:
-            raise ValueError("max_failed_per_id_per_minute and audited_refusals_per_s must not be below 0")
+        if min(self.max_failed_per_id_per_minute, self.audited_refusals_per_s, self.token_warning_s) < 0:
+            raise ValueError("max_failed_per_id_per_minute, audited_refusals_per_s and token_warning_s must not be below 0")
 
     def __repr__(self) -> str:
         keys = f"{len(self.api_keys)} api_keys, {len(self.enrolment_keys)} enrolment_keys"
@@ -90,6 +94,7 @@ class Authentication:
         writer: BatchWriter,
         bus: Bus,
         credentials: Credentials,
+        operators: Operators,
         attempts: Attempts,
         subscriber_ids: SubscriberIds,
         directory: DeviceDirectory,
@@ -99,6 +104,7 @@ class Authentication:
         self._writer = writer
         self._bus = bus
         self._credentials = credentials
+        self._operators = operators
         self._attempts = attempts
         self._subscriber_ids = subscriber_ids
         self._directory = directory
@@ -141,13 +147,15 @@ class Authentication:
         device_key = None
         if wants_device_key and credential.kind is CredentialKind.ENROLMENT:
             device_key = await self._new_device_key(device_id)
-        principal = Principal(LinkKind.PHONE, device_id, credential.id)
+        expires_at = credential.expires_at if credential.kind is CredentialKind.DEVICE else None
+        principal = Principal(LinkKind.PHONE, device_id, credential.id, expires_at=expires_at)
         return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)
 
     async def agent(self, client_id: str, token: str, address: str) -> Principal:
-        """An agent CONNECTs with a token: of the configuration, a stored client key, or the one that it registered with.
+        """An agent CONNECTs with a token: of the configuration, a stored client key, the one that it registered with, or a signed one that
+        was issued for it. TOKEN_REFRESH is the same, on a link that it has.
 
-        Writes nothing. Raises BadCredentials, RateLimited, DatabaseDown.
+        Writes nothing. Raises BadCredentials, TokenExpired, RateLimited, DatabaseDown.
         """
         self._attempts.check(client_id, address)
         digest, key_id = self._credentials.digest(token), stored_key_id(token)
@@ -155,9 +163,14 @@ class Authentication:
         self._attempts.check(client_id, address)
 
         credential_id = known_token(self._credentials, login, client_id, digest, self._wall_ms())
+        signed = signed_token(self._operators, self._attempts, "connect", client_id, token, address)
+        expires_at = end_of(credential_id, login.credential)
+        if credential_id is None and signed is not None:
+            credential_id, expires_at = signed.credential_id, signed.expires_at
         if credential_id is None:
             raise self._refuse("connect", client_id, address, "bad_credentials")
-        return Principal(LinkKind.AGENT, client_id, credential_id, registered=login.token_digest is not None, token_digest=digest)
+        is_registered = login.token_digest is not None
+        return Principal(LinkKind.AGENT, client_id, credential_id, is_registered, token_digest=digest, expires_at=expires_at)
 
     def is_token_of(self, principal: Principal, token: str) -> bool:
         """Whether this is the token that the client's link was opened with (C-11)."""
@@ -212,6 +225,22 @@ def known_token(credentials: Credentials, login: ClientLogin, client_id: str, di
     if is_registered and holder_lives(credentials, login, client_id, now_ms):
         return login.credential_id or f"registered:{client_id}"
     return None
+
+
+def signed_token(operators: Operators, attempts: Attempts, action: str, client_id: str, token: str, address: str) -> Operator | None:
+    """Who a signed token of this very client is; None when this is none. Raises TokenExpired, which is no guess and counts as none."""
+    try:
+        return operators.vouches_for(token, client_id)
+    except TokenExpired:
+        attempts.refused(action, client_id, address, "expired")
+        raise
+
+
+def end_of(credential_id: str | None, stored: Credential | None) -> int | None:
+    """When what vouches for a client ends by itself: the key of this id, if it is the stored one, and not an enrolment key."""
+    if stored is None or stored.id != credential_id or stored.kind is CredentialKind.ENROLMENT:
+        return None
+    return stored.expires_at
 
 
 def is_record_token(login: ClientLogin, digest: bytes) -> bool:

@@ -146,7 +146,7 @@ class Credentials:
         What was revoked before the start has no link and is not told. A database that is down is asked again later.
         """
         known: Endings | None = None
-        told_at: dict[str, float] = {}
+        told: dict[str, tuple[float, CredentialRevoked]] = {}
         checked_ms = self._wall_ms()
         task_status.started()
         while True:
@@ -159,13 +159,13 @@ class Credentials:
             else:
                 gone = endings.expired | (endings.revoked - known.revoked if known else frozenset())
                 known, checked_ms = endings, now_ms
-                for credential_id in sorted(gone - told_at.keys()):
+                for credential_id in sorted(gone - told.keys()):
                     log.info("key ended", credential_id=credential_id)
-                    told_at[credential_id] = now_s
-            for credential_id in list(told_at):
-                self._bus.publish(CredentialRevoked(credential_id))
-                if now_s - told_at[credential_id] >= TELL_AGAIN_S:
-                    del told_at[credential_id]
+                    told[credential_id] = now_s, CredentialRevoked(credential_id, credential_id in endings.expired)
+            for credential_id, (since_s, event) in list(told.items()):
+                self._bus.publish(event)
+                if now_s - since_s >= TELL_AGAIN_S:
+                    del told[credential_id]
             await trio.sleep(REVOCATION_POLL_S)
 
     def _configured(self, setting: str, entries: Sequence[str], kind: CredentialKind) -> Mapping[str, Credential]:

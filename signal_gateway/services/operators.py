@@ -1,4 +1,4 @@
-"""Who may use the operator's API: proved by a token of ours or by an operator key (W-29, W-30; CONTRACT.md §4).
+"""Tokens and operator keys: who may use the operator's API, and what vouches for a client by its time (W-29, W-30; CONTRACT.md §4).
 
 operators = Operators(database, bus, credentials, attempts, metrics, secret, wall_ms)
 operator = await operators.prove(bearer, address)
@@ -16,8 +16,9 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator, Role, Scope
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import BadCredentials, DatabaseDown, NoToken
+from signal_gateway.domain.errors import BadCredentials, DatabaseDown, NoToken, TokenExpired
 from signal_gateway.domain.events import CredentialRevoked
+from signal_gateway.domain.ids import is_client_id
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.attempts import Attempts
@@ -40,7 +41,7 @@ TOKEN_LIFE_S_MAX = REVOKED_KEPT_MS // 1000
 
 
 class Operators:
-    """Proves operators, and issues, refreshes and revokes their tokens.
+    """Proves operators, and issues, refreshes and revokes their tokens and those of clients.
 
     Who was proved is remembered, so that the next request costs a digest and a look-up. A revocation or the end of a key or token ends that
     at once where it is made, and within REVOCATION_POLL_S on the other nodes. `run` is one loop of the services' stage.
@@ -69,6 +70,7 @@ class Operators:
         """Where the ids of tokens come from."""
         self._proved: OrderedDict[bytes, Operator] = OrderedDict()
         self._revoked = RevokedTokens()
+        self._told_at_s: dict[str, float] = {}
         self._limits = metrics.limits
         metrics.gauge("operators_remembered", "Tokens and operator keys that were proved and are remembered.", lambda: len(self._proved))
         bus.subscribe(CredentialRevoked, self._hear_revoked)
@@ -93,6 +95,24 @@ class Operators:
             self._proved.popitem(last=False)
         return operator
 
+    def vouches_for(self, token: str, client_id: str) -> Operator | None:
+        """Whose token this is, when it was issued for this very client and holds (CONTRACT.md §2); None for any other text.
+
+        Waits for nothing and counts nothing. Raises TokenExpired for such a token after its time: who holds it may know.
+        """
+        if token.count(".") != 2:  # in form no signed token at all, as nearly all that clients bring
+            return None
+        try:
+            holder = self._signer.read(token, self._wall_ms())
+        except TokenExpired as expired:
+            if expired.subject == client_id:
+                raise
+            return None
+        except BadCredentials:
+            return None
+        is_for_it = holder.role is Role.DEVICE and holder.subject == client_id
+        return holder if is_for_it and holder.credential_id.removeprefix(BY_TOKEN) not in self._revoked.until else None
+
     def stands(self, operator: Operator) -> bool:
         """Whether what proved a token's holder still holds: for links and long waits, which outlive the first look."""
         if operator.expires_at is not None and operator.expires_at <= self._wall_ms():
@@ -107,6 +127,8 @@ class Operators:
         """A new token. It is kept nowhere; the audit trail keeps its id. Raises ValueError, DatabaseDown, DiskFull."""
         if not 0 < expires_s <= TOKEN_LIFE_S_MAX:
             raise ValueError(f"a token is good for 1 second to {TOKEN_LIFE_S_MAX // 86400} days")
+        if role is Role.DEVICE and not (is_client_id(subject) and scope.is_whole_fleet):
+            raise ValueError("the token of a device names one client id, and no devices or groups")
         token_id = (
             b32encode(self.random_bytes(TOKEN_ID_BYTES)).decode().lower().rstrip("=")
         )  # letters and digits: none looks like an option
@@ -131,6 +153,7 @@ class Operators:
         self._revoked = replace(self._revoked, until={**self._revoked.until, token_id: until})
         if revoked:
             log.info("token revoked", token_id=token_id, actor=actor)
+            self._told_at_s[token_id] = trio.current_time()
             self._bus.publish(CredentialRevoked(f"{BY_TOKEN}{token_id}"))
         return revoked
 
@@ -149,16 +172,16 @@ class Operators:
         while not await self._look():  # noqa: ASYNC110 - a database that is down tells nobody when it is back
             await trio.sleep(REVOCATION_POLL_S)
         task_status.started()
-        told_at_s: dict[str, float] = {}
         while True:
             await trio.sleep(REVOCATION_POLL_S)
             now_s, before = trio.current_time(), self._revoked.until.keys()
             await self._look()
-            told_at_s |= dict.fromkeys(self._revoked.until.keys() - before, now_s)
-            for token_id in list(told_at_s):
+            for token_id in self._revoked.until.keys() - before:
+                self._told_at_s.setdefault(token_id, now_s)
+            for token_id, told_at_s in list(self._told_at_s.items()):
                 self._bus.publish(CredentialRevoked(f"{BY_TOKEN}{token_id}"))
-                if now_s - told_at_s[token_id] >= TELL_AGAIN_S:
-                    del told_at_s[token_id]
+                if now_s - told_at_s >= TELL_AGAIN_S:
+                    del self._told_at_s[token_id]
 
     async def _look(self) -> bool:
         known = self._revoked

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from signal_gateway.bus.local import Bus
+from signal_gateway.domain.access import Operator
 from signal_gateway.domain.credential import Credential, CredentialKind
-from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError, NoToken
+from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError, TokenExpired
 from signal_gateway.domain.events import ClientUnregistered
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
-from signal_gateway.services.authentication import holder_lives, is_record_token, known_token
+from signal_gateway.services.authentication import end_of, holder_lives, is_record_token, known_token, signed_token
 from signal_gateway.services.credentials import Credentials, is_same, stored_key_id
 from signal_gateway.services.guests import Guests
+from signal_gateway.services.operators import Operators
+from signal_gateway.services.tokens import BY_TOKEN
 from signal_gateway.storage import devices
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
@@ -43,6 +46,7 @@ class _Claim:
 
     credential_id: str | None
     vouch: Vouch
+    expires_at: int | None = None
 
 
 class Registration:
@@ -54,6 +58,7 @@ class Registration:
         writer: BatchWriter,
         bus: Bus,
         credentials: Credentials,
+        operators: Operators,
         attempts: Attempts,
         guests: Guests,
         registration: Literal["open", "enrolment", "closed"],
@@ -63,6 +68,7 @@ class Registration:
         self._writer = writer
         self._bus = bus
         self._credentials = credentials
+        self._operators = operators
         self._attempts = attempts
         self._guests = guests
         self._registration = registration
@@ -72,7 +78,7 @@ class Registration:
         """Make or update the client's record; it is on disk before this returns. The same token gives the same record again.
 
         A record whose key is revoked, expired or gone from the configuration yields to a token issued for the very client, and to
-        nobody else. Raises BadCredentials, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
+        nobody else. Raises BadCredentials, TokenExpired, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
         """
         client_id = request.client_id
         self._attempts.check(client_id, address)
@@ -82,7 +88,8 @@ class Registration:
         login = await self._login(client_id, request.token)
         self._attempts.check(client_id, address)
 
-        claim = self._claim(login, client_id, digest)
+        signed = signed_token(self._operators, self._attempts, "register", client_id, request.token, address)
+        claim = self._claim(login, client_id, digest, signed)
         if claim is None:
             raise self._refuse("register", client_id, address, "bad_credentials", BadCredentials())
         record = ClientRecord(
@@ -96,10 +103,11 @@ class Registration:
         self._attempts.accepted("register", client_id, address)
         log.info("client registered", client_id=client_id, credential_id=claim.credential_id)
         credential_id = claim.credential_id or f"registered:{client_id}"
-        return Principal(LinkKind.AGENT, client_id, credential_id, registered=True, token_digest=digest)
+        return Principal(LinkKind.AGENT, client_id, credential_id, registered=True, token_digest=digest, expires_at=claim.expires_at)
 
     async def unregister(self, client_id: str, token: str, address: str) -> None:
-        """Delete the client's record: the token is checked first, and must be the one that registered it (S-17, S-18).
+        """Delete the client's record: the token is checked first, and must be the one that registered it (S-17, S-18); where that was a
+        signed one, any that is signed for the client will do.
 
         Raises BadCredentials (an unknown id too), ClientNotFound (the token is right, and there is no record), RateLimited,
         DatabaseDown, DiskFull.
@@ -110,8 +118,11 @@ class Registration:
         self._attempts.check(client_id, address)
 
         now = self._wall_ms()
-        is_known = known_token(self._credentials, login, client_id, digest, now) is not None
+        signed = signed_token(self._operators, self._attempts, "unregister", client_id, token, address)
+        is_known = known_token(self._credentials, login, client_id, digest, now) is not None or signed is not None
         is_holder = is_record_token(login, digest) and holder_lives(self._credentials, login, client_id, now)
+        if signed is not None and login.token_digest is not None and (login.credential_id or "").startswith(BY_TOKEN):
+            is_holder, digest = True, login.token_digest
         if not is_known or (login.token_digest is not None and not is_holder):
             raise self._refuse("unregister", client_id, address, "bad_credentials", BadCredentials())
         gone = is_holder and await self._writer.call(lambda connection: devices.unregister(connection, client_id, digest))
@@ -122,21 +133,21 @@ class Registration:
         log.info("client unregistered", client_id=client_id)
         self._bus.publish(ClientUnregistered(client_id))
 
-    def refresh(self, principal: Principal, token: str, address: str) -> Principal:
-        """The same client by a newer token, which must be good for the same (C-18). Raises BadCredentials, RateLimited, NoToken."""
-        if principal.expires_at is None:
-            raise NoToken
-        self._attempts.check(principal.client_id, address)
-        renewed = self._guest(principal.client_id, token, address)
-        if renewed is None or renewed.room_id != principal.room_id:
-            raise self._refuse("token_refresh", principal.client_id, address, "bad_credentials", BadCredentials("Invalid token"))
-        log.info("token refreshed", client_id=principal.client_id)
+    def renew_guest(self, guest: Principal, token: str, address: str) -> Principal:
+        """The same guest by a newer token of the same room (C-18). Raises BadCredentials, TokenExpired, RateLimited."""
+        self._attempts.check(guest.client_id, address)
+        renewed = self._guest(guest.client_id, token, address)
+        if renewed is None or renewed.room_id != guest.room_id:
+            raise self._refuse("token_refresh", guest.client_id, address, "bad_credentials", BadCredentials("Invalid token"))
         return replace(renewed, token_digest=self._credentials.digest(token))
 
     def _guest(self, client_id: str, token: str, address: str) -> Principal | None:
         """Who came by the link of a room: nothing is written of them. None for everybody else."""
         try:
             return self._guests.prove(client_id, token)
+        except TokenExpired:  # no guess
+            self._attempts.refused("register", client_id, address, "expired")
+            raise
         except BadCredentials as error:
             raise self._refuse("register", client_id, address, "bad_room_token", error) from None
 
@@ -144,7 +155,7 @@ class Registration:
         key_id = stored_key_id(token)
         return await self._database.look_up(lambda connection: devices.find_client(connection, client_id, key_id))
 
-    def _claim(self, login: ClientLogin, client_id: str, digest: bytes) -> _Claim | None:
+    def _claim(self, login: ClientLogin, client_id: str, digest: bytes, signed: Operator | None) -> _Claim | None:
         """By what right a token of this digest registers this client; None when it has none. The same work for every token."""
         now = self._wall_ms()
         lives = holder_lives(self._credentials, login, client_id, now)
@@ -153,8 +164,10 @@ class Registration:
         is_configured = is_same(digest, configured)
         enrolment = self._credentials.enrolment_key(digest)
         stored = login.credential if is_same(digest, login.credential) else None
+        if signed is not None:
+            return _Claim(signed.credential_id, Vouch(issued=True, may_replace=not lives), signed.expires_at)
         if is_record:
-            return _Claim(login.credential_id, Vouch()) if lives else None
+            return _Claim(login.credential_id, Vouch(), end_of(login.credential_id, stored)) if lives else None
         if is_configured and configured is not None:
             return _Claim(configured.id, Vouch(issued=True, may_replace=not lives))
         if stored is not None:
@@ -168,7 +181,9 @@ class Registration:
             return None
         if stored.kind is CredentialKind.ENROLMENT:
             return self._enrolment_claim(stored)
-        return _Claim(stored.id, Vouch(issued=True, may_replace=not lives)) if stored.client_id == client_id else None
+        if stored.client_id != client_id:
+            return None
+        return _Claim(stored.id, Vouch(issued=True, may_replace=not lives), stored.expires_at)
 
     def _enrolment_claim(self, enrolment: Credential) -> _Claim | None:
         return None if self._registration == "closed" else _Claim(enrolment.id, Vouch(enrolled_by=enrolment))

@@ -90,7 +90,7 @@ class GuestSigner:
         if read.header != HEADER or claims.iat > now_ms / 1000 + CLOCK_SKEW_S:
             return None
         if claims.exp * 1000 <= now_ms:
-            raise TokenExpired
+            raise TokenExpired(claims.room)
         return RoomPass(claims.room, claims.jti, claims.exp * 1000)
 
 
@@ -131,7 +131,7 @@ class Signer:
         if read.header != HEADER or claims.iat > now_ms / 1000 + CLOCK_SKEW_S:
             raise BadCredentials("Invalid token")
         if claims.exp * 1000 <= now_ms:
-            raise TokenExpired
+            raise TokenExpired(claims.sub)
         scope = scope_of({"devices": claims.devices, "groups": claims.groups})
         return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{claims.jti}", claims.exp * 1000)
 

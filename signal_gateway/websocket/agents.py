@@ -17,7 +17,7 @@ from protocol.agent import (
 )
 from protocol.close_codes import CloseCode
 from protocol.dialect import Question
-from signal_gateway.domain.errors import ClientIdTaken, DuplicateLink, GatewayError
+from signal_gateway.domain.errors import ClientIdTaken, DuplicateLink, GatewayError, TokenExpired
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
 from signal_gateway.websocket.commands import COMMAND_HANDLERS
@@ -102,6 +102,17 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
     link.answer(question, UnregisterAck(version=WIRE_VERSION, status=200, message="Unregistration successful", client_id=message.client_id))
 
 
+async def hear_token_refresh(link: Link, message: TokenRefresh, question: Question) -> None:
+    """TOKEN_REFRESH: from now on this token vouches for the link, as long as it holds (W-30, C-18). A refusal changes nothing."""
+    now = link.principal
+    if now is not None and now.room_id is not None:
+        principal = link.door.registration.renew_guest(now, message.token, link.address)
+    else:
+        principal = await link.door.authentication.agent(link.client_id, message.token, link.address)
+    link.authenticated(principal)
+    link.answer(question, TokenRefreshAck(status=200, expires_at=principal.expires_at))
+
+
 def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     """HEARTBEAT: a sign of life, answered with the same timestamp (S-08). Writes nothing."""
     link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
@@ -111,16 +122,6 @@ def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
 def hear_plain_beat(link: Link) -> None:
     """A HEARTBEAT in JSON without a space in it, as nearly all are: the same sign of life."""
     link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
-
-
-def hear_token_refresh(link: Link, message: TokenRefresh, question: Question) -> None:
-    """TOKEN_REFRESH: the link goes on by a newer token (C-18)."""
-    principal = link.principal
-    if principal is None:
-        return
-    renewed = link.door.registration.refresh(principal, message.token, link.address)
-    link.authenticated(renewed)
-    link.answer(question, TokenRefreshAck(status=200, expires_at=renewed.expires_at or 0))
 
 
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
@@ -161,6 +162,8 @@ def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
         return
     if error.status >= 500:
         link.close_soon(CloseCode.INTERNAL, error.reason)
+    elif isinstance(error, TokenExpired):
+        link.close_soon(CloseCode.TOKEN_EXPIRED, error.reason)
     elif error.status == 429 or isinstance(error, DuplicateLink):  # the other link may be half open, and gone in a minute
         link.close_soon(CloseCode.TOO_MANY, error.reason)
     else:
@@ -172,10 +175,10 @@ _AFTER: Mapping[type, Handler] = {
     **_BEFORE,
     Unregister: hear_unregister,
     Heartbeat: hear_heartbeat,
+    TokenRefresh: hear_token_refresh,
     **REPORT_HANDLERS,
     **COMMAND_HANDLERS,
     **ROOM_HANDLERS,
-    TokenRefresh: hear_token_refresh,
 }
 _OF_GUESTS: Mapping[type, Handler] = {**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS, TokenRefresh: hear_token_refresh}
 _GUEST_EARS = Ears(before={}, after=_OF_GUESTS, plain_beat=hear_plain_beat, plain_signal=hear_plain_signal)

@@ -35,6 +35,8 @@ class Door:
     """Of every connection."""
     auth_deadline_s: float
     """Seconds from the upgrade to CONNECT or REGISTER."""
+    token_warning_s: float
+    """Seconds before the end of its token that a link is told of it."""
     metrics: Metrics
     hub: Hub
     turn: Turn

@@ -140,7 +140,10 @@ class Hub:
     def _end_revoked(self, event: CredentialRevoked) -> None:
         for link in list(self._by_client.values()):
             if link.principal is not None and link.principal.credential_id == event.credential_id:
-                link.close_soon(CloseCode.UNAUTHORISED, "the key was revoked or has expired")
+                if event.has_expired:
+                    link.close_soon(CloseCode.TOKEN_EXPIRED, "the key has expired")
+                else:
+                    link.close_soon(CloseCode.UNAUTHORISED, "the key was revoked")
 
     def _count_by_kind(self) -> dict[str, float]:
         counts = Counter(link.kind for link in self._links)

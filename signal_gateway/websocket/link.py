@@ -69,9 +69,8 @@ class Link:
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._fenced = False
-        self._ends_at: int | None = None  # of a token that ends, in wall milliseconds
-        self._is_warned = False
         self._goodbye: tuple[int, str] | None = None
+        self._warned_of: int | None = None  # the end of its token that it was told of
 
     # a life
 
@@ -119,7 +118,6 @@ class Link:
             return
         is_new = self.principal is None
         self.principal = principal
-        self._ends_at, self._is_warned = principal.expires_at, False
         if not is_new:
             return
         self.client_id = principal.client_id
@@ -135,29 +133,19 @@ class Link:
         log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
 
     def look_after(self, now: float) -> None:
-        """Called once a second: deadlines of authentication, of one message, of silence; a ping when we were silent."""
+        """Called once a second: deadlines of authentication, of a message, of silence, of its token; a ping when we were silent."""
         if self._goodbye is not None:
             return
+        if self.principal is not None and self.principal.expires_at is not None:
+            self._look_at_token(self.principal.expires_at)
         missed = self._deadlines.missed(now, self.principal is not None, self.stream.heard_at, self.parser)
         if missed is not None:
             self.door.metrics.limits.add(missed.setting)
             if missed is UNAUTHENTICATED:
                 self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(missed.code, missed.reason)
-        elif self._ends_at is not None and self._token_ends(self._ends_at):
-            return
         elif now - self.outbox.sent_at >= self._settings.ping_after_s:
             self._connection.ping()
-
-    def _token_ends(self, at_ms: int) -> bool:
-        """Whether the link's token is over, and the link with it; its client is warned before."""
-        left_ms = at_ms - self.door.wall_ms()
-        if left_ms <= 0:
-            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
-        elif left_ms <= 1000 * self._settings.token_warning_s and not self._is_warned:
-            self._is_warned = True
-            self.say(TokenRefreshDue(expires_at=at_ms), "token_refresh")
-        return left_ms <= 0
 
     @property
     def heard_at(self) -> float:
@@ -256,6 +244,16 @@ class Link:
         self._refusals.refused(question, error, is_text)
 
     # inside
+
+    def _look_at_token(self, expires_at: int) -> None:
+        """Ask for a newer token some time before this one ends, once; then close the link (C-18). Phones know no such message."""
+        left_s = (expires_at - self.door.wall_ms()) / 1000
+        if left_s <= 0:
+            self.door.metrics.limits.add("auth.token_expiry")
+            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        elif left_s <= self.door.token_warning_s and self._warned_of != expires_at and self.kind is not LinkKind.PHONE:
+            self._warned_of = expires_at
+            self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")
 
     def _hear_beat(self, hear: BeatHandler, ack: bytes) -> None:
         """One plain heartbeat, within its rate; its answer is as long as it was."""

@@ -16,7 +16,5 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds from the first to the last byte of one message."""
     fragments_max: int = 64
     """Fragments of one message."""
-    token_warning_s: float = 60.0
-    """Seconds before the end of a link's token at which its client is told; then the link is closed with 4003."""
     close_s: float = 2.0
     """Seconds that a peer has to answer our close frame."""

@@ -37,7 +37,7 @@ ROUTES: list[tuple[str, str, object, Role | None]] = [
     ("DELETE", "/api/rooms/none/members/guest-1?ban=true", None, Role.OPERATOR),
     ("POST", "/api/enrolment-keys", {"label": "x"}, Role.ADMIN),
     ("GET", "/api/enrolment-keys", None, Role.ADMIN),
-    ("POST", "/api/token/refresh", None, Role.VIEWER),
+    ("POST", "/api/token/refresh", None, Role.DEVICE),
     ("DELETE", "/api/tokens/abcdefgh", None, Role.ADMIN),
     ("GET", "/health", None, None),
 ]

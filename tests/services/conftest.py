@@ -20,6 +20,7 @@ from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.guests import Guests
+from signal_gateway.services.operators import Operators
 from signal_gateway.services.registration import RegisterRequest, Registration
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.services.tokens import GuestSigner
@@ -30,13 +31,13 @@ from signal_gateway.storage.records import AuditEntry
 from signal_gateway.storage.settings import StorageSettings
 
 PEPPER = b"p" * 32
+TOKEN_SECRET = "t" * 64
 STARTED_MS = 1_700_000_000_000
 EVENTS = (ClientUnregistered, CredentialRevoked, DeviceLinked, DeviceSeen, DeviceUnlinked, ReportFiled)
 ADDRESS = "192.0.2.1"
 CLIENT_TOKEN = "canary-client-token"
 ENROLMENT_KEY = "canary-enrolment-key"
 OTHER_KEY = "canary-other-key"
-TOKEN_SECRET = "canary-token-secret-of-32-characters"
 
 
 class CountedDatabase:
@@ -111,11 +112,14 @@ class Services:
             random_bytes=self.random.randbytes,
         )
         self.attempts = Attempts(self.writer, self.metrics, self.wall_ms, **limits)
+        self.operators = Operators(self.database, self.bus, self.credentials, None, Metrics(), TOKEN_SECRET, self.wall_ms)
+        self.operators.random_bytes = self.random.randbytes
         self.authentication = Authentication(
             self.database,
             self.writer,
             self.bus,
             self.credentials,
+            self.operators,
             self.attempts,
             self.subscriber_ids,
             DeviceDirectory(self.database, self.bus, PhoneSettings(error_count_threshold=7)),
@@ -123,7 +127,7 @@ class Services:
         )
         self.guests = Guests(GuestSigner(TOKEN_SECRET), lambda token_id: False, self.wall_ms)
         self.registration = Registration(
-            self.database, self.writer, self.bus, self.credentials, self.attempts, self.guests, registration, self.wall_ms
+            self.database, self.writer, self.bus, self.credentials, self.operators, self.attempts, self.guests, registration, self.wall_ms
         )
 
     async def phone(

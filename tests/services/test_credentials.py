@@ -80,7 +80,7 @@ async def test_the_end_of_a_client_key_is_told_and_that_of_an_enrolment_key_is_n
     await trio.sleep(5.5)
     assert services.events == []
     await trio.sleep(1)
-    assert services.events == [CredentialRevoked(key_id)]
+    assert services.events == [CredentialRevoked(key_id, has_expired=True)]
 
 
 async def test_a_database_that_is_down_delays_the_word_and_ends_nothing(

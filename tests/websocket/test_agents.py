@@ -238,13 +238,6 @@ async def test_what_is_not_served_yet_is_501(autojump_clock: MockClock, world: W
         assert (answer_type, answer["status"], answer["reason"]) == (FrameType.ERROR, 501, "not_implemented")
 
 
-async def test_a_key_is_good_as_it_is_and_is_not_refreshed(autojump_clock: MockClock, world: World):
-    async with world.dial() as agent:
-        await connect(agent)
-        answer_type, answer = await ask(agent, FrameType.TOKEN_REFRESH, {"token": "another"})
-        assert (answer_type, answer["status"], answer["reason"]) == (FrameType.ERROR, 409, "no_token")
-
-
 async def test_an_unknown_type_and_an_unknown_payload_kind_are_answered(autojump_clock: MockClock, world: World):
     async with world.dial() as agent:
         await connect(agent)
