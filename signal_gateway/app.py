@@ -37,7 +37,6 @@ from signal_gateway.services.devices import Devices
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.guests import Guests
 from signal_gateway.services.limits import Limits, LimitsSettings
-from signal_gateway.services.media import PeerToPeer
 from signal_gateway.services.operators import Operators
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
@@ -50,6 +49,7 @@ from signal_gateway.services.secret_file import read_or_make_secret
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.services.tokens import GuestSigner
+from signal_gateway.services.turn import IceServers
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database, open_database
 from signal_gateway.storage.migrate import migrate
@@ -147,8 +147,8 @@ class Gateway:
         self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
-        self.media = PeerToPeer(config.media, config.cloudflare.stun_url, wall_ms)
-        self.rooms = Rooms(database, writer, bus, config.rooms, self.media.app_id, metrics, wall_ms, new_uuid)
+        self.ice_servers = IceServers(config.media, config.media.stun_url, wall_ms)
+        self.rooms = Rooms(database, writer, bus, config.rooms, metrics, wall_ms, new_uuid)
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
         self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
         self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus)
@@ -192,7 +192,7 @@ class Gateway:
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
             rooms=self.rooms,
-            media=self.media,
+            ice_servers=self.ice_servers,
             has_room=has_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,

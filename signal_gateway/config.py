@@ -23,12 +23,12 @@ from signal_gateway.services.alarms import AlarmsSettings
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings
-from signal_gateway.services.media import MediaSettings
 from signal_gateway.services.presence import PresenceSettings
 from signal_gateway.services.report_feed import FeedSettings
 from signal_gateway.services.reports import ReportsSettings
 from signal_gateway.services.retention import RetentionSettings
 from signal_gateway.services.room_settings import RoomsSettings
+from signal_gateway.services.turn import MediaSettings
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.websocket.admission import SecuritySettings
 from signal_gateway.websocket.handshake import HandshakeSettings
@@ -41,7 +41,7 @@ SECRETS: Mapping[str, str] = {
     "auth.api_keys": "tokens of agents",
     "auth.enrolment_keys": "keys of phones",
     "cloudflare.app_secret": "key of the media backend",
-    "media.turn_secret": "shared with the TURN server",
+    "media.turn_secret": "makes credentials for TURN servers",
     "storage.url": "may hold a password",
 }
 """Settings whose values are never shown, and why."""
@@ -57,7 +57,7 @@ class CloudflareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     base_url: str = "https://rtc.live.cloudflare.com/v1"
     """Where its API is; not used by this release."""
     stun_url: str = "stun:stun.cloudflare.com:3478"
-    """STUN server that members of rooms are told of, unless `media.stun_url` says another."""
+    """STUN server that clients are told of; not used by this release: see [media]."""
 
     def __repr__(self) -> str:
         return f"CloudflareSettings(app_id={self.app_id!r}, base_url={self.base_url!r})"

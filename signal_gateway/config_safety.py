@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from signal_gateway.config import Config
 from signal_gateway.domain.ids import is_client_id
+from signal_gateway.domain.turn import is_stun_uri, is_turn_uri
 from signal_gateway.services.secret_file import read_or_make_secret
 
 DEMO_API_KEYS = ("test_client_1:test_token_1", "test_client_2:test_token_2")
@@ -121,12 +122,26 @@ def _dangers(config: Config) -> Iterator[str]:
         short = [entry.partition(":")[0] for entry in entries if entry not in demo and len(entry.partition(":")[2]) < KEY_CHARS_MIN]
         if short:
             yield f"{setting}: the secret of {', '.join(short)} has less than {KEY_CHARS_MIN} characters, and {where}: set a longer one"
+    if config.media.turn_urls and len(config.media.turn_secret) < KEY_CHARS_MIN:
+        yield f"media.turn_secret has less than {KEY_CHARS_MIN} characters, and {where}: whoever has credentials could find it by trying"
     if "*" in config.security.allowed_origins:
         yield f'security.allowed_origins has "*", and {where}: name the origins of your own pages, or "self"'
 
 
+def _media_faults(config: Config) -> Iterator[str]:
+    media = config.media
+    if media.stun_url and not is_stun_uri(media.stun_url):
+        yield f"media.stun_url: {media.stun_url!r} is no address like stun:host:3478"
+    for url in media.turn_urls:
+        if not is_turn_uri(url):
+            yield f"media.turn_urls: {url!r} is no address like turn:host:3478?transport=udp"
+    if bool(media.turn_urls) != bool(media.turn_secret):
+        yield "media.turn_urls and media.turn_secret need each other"
+
+
 def _contradictions(config: Config) -> Iterator[str]:
     """Settings that are right alone and wrong together, or that no type can check."""
+    yield from _media_faults(config)
     server = config.server
     for path_name, path in (("server.tls_cert_path", server.tls_cert_path), ("server.tls_key_path", server.tls_key_path)):
         if server.tls_enabled and not path:

@@ -175,3 +175,24 @@ def test_a_token_secret_that_others_may_read_is_refused(tmp_path):
     (tmp_path / "secrets" / "token_secret").chmod(0o644)
     with pytest.raises(SecretFileRefused, match="chmod 600"):
         token_secret(fresh)
+
+
+TURN = {"turn_urls": ("turn:turn.example:3478",), "turn_secret": LONG}
+
+
+@pytest.mark.parametrize(
+    ("media", "sentences"),
+    [
+        (TURN, []),
+        ({"stun_url": ""}, []),
+        ({"stun_url": "stun.example"}, ["media.stun_url: 'stun.example' is no address like stun:host:3478"]),
+        (
+            {**TURN, "turn_urls": ("turn:a.example", "a.example:3478")},
+            ["media.turn_urls: 'a.example:3478' is no address like turn:host:3478?transport=udp"],
+        ),
+        ({"turn_urls": TURN["turn_urls"]}, ["media.turn_urls and media.turn_secret need each other"]),
+        ({"turn_secret": LONG}, ["media.turn_urls and media.turn_secret need each other"]),
+    ],
+)
+def test_relays_that_cannot_work_are_refused(media, sentences):
+    assert refusals(config(media=media)) == sentences

@@ -25,6 +25,8 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
 
 SWEEP_EVERY_S = 1.0
+PEER_TO_PEER = "p2p"
+"""The `app_id` of all rooms: members connect to each other, and no media backend stands between them."""
 SERVER = "server"
 """Who ends rooms and stays when nobody does."""
 ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
@@ -58,7 +60,6 @@ class Rooms:
         writer: BatchWriter,
         bus: Bus,
         settings: RoomsSettings,
-        app_id: str,
         metrics: Metrics,
         wall_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
@@ -68,7 +69,6 @@ class Rooms:
         self._bus = bus
         self._settings = settings
         self._rules = settings.rules()
-        self._app_id = app_id
         self._wall_ms = wall_ms
         self._new_uuid = new_uuid
         self._rooms: dict[str, Room] = {}
@@ -304,7 +304,7 @@ class Rooms:
         """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
         if not self._changed:
             return
-        rows = [archive.room_row(room, self._app_id) for room in self._changed.values()]
+        rows = [archive.room_row(room, PEER_TO_PEER) for room in self._changed.values()]
         rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
         if self._writer.put(rows):
             self._changed.clear()

@@ -8,12 +8,12 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.limits import Limits
-from signal_gateway.services.media import PeerToPeer
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.rooms import Rooms
 from signal_gateway.services.subscriber_ids import SubscriberIds
+from signal_gateway.services.turn import IceServers
 from signal_gateway.websocket.admission import Admission, SecuritySettings
 from signal_gateway.websocket.connection import Bounds
 from signal_gateway.websocket.hub import Hub
@@ -52,7 +52,8 @@ class Door:
     dispatcher: Dispatcher
     subscriber_ids: SubscriberIds
     rooms: Rooms
-    media: PeerToPeer
+    ice_servers: IceServers
+    """What members of rooms are told of STUN and TURN servers."""
     has_room: Callable[[], bool]
     """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
     wall_ms: Callable[[], int]

@@ -30,7 +30,7 @@ from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegist
 from signal_gateway.domain.events import RoomChanged, SignalDue
 from signal_gateway.domain.room import Room
 from signal_gateway.domain.signals import SignalKind
-from signal_gateway.services.rooms import Caller
+from signal_gateway.services.rooms import PEER_TO_PEER, Caller
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.hub import Hub
@@ -147,16 +147,16 @@ def _caller(link: Link, client_id: str, token: str | None) -> Caller:
 
 
 def _let_in(link: Link, room: Room, shape: type[WebrtcRoomCreateAck], message: str) -> WebrtcRoomCreateAck:
-    media = link.door.media
+    ice_servers = link.door.ice_servers
     return shape(
         status=200,
         message=message,
         room_id=room.room_id,
         session_id=link.session_id,
-        app_id=media.app_id,
-        stun_url=media.stun_url,
-        connection_info=ConnectionInfo(session_id=link.session_id, room_id=room.room_id, app_id=media.app_id),
-        ice_servers=list(media.ice_servers(link.client_id)),
+        app_id=PEER_TO_PEER,
+        stun_url=ice_servers.stun_url,
+        connection_info=ConnectionInfo(session_id=link.session_id, room_id=room.room_id, app_id=PEER_TO_PEER),
+        ice_servers=list(ice_servers.of(link.client_id)),
     )
 
 

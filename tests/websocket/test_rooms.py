@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from signal_gateway.config import Config
 from signal_gateway.services.authentication import AuthSettings
-from signal_gateway.services.media import MediaSettings
 from signal_gateway.services.room_settings import RoomsSettings
+from signal_gateway.services.turn import MediaSettings
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.testing.world import World, open_world
 
