@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from signal_gateway.config import Config
 from signal_gateway.domain.ids import is_client_id
+from signal_gateway.domain.turn import is_stun_uri, is_turn_uri
 from signal_gateway.services.secret_file import read_or_make_secret
 
 DEMO_API_KEYS = ("test_client_1:test_token_1", "test_client_2:test_token_2")
@@ -30,10 +31,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "session.session_timeout": "a session lives as long as its link, whose silence [link] bounds",
     "session.cleanup_interval": "limits.forget_every_s and presence.sweep_s say how often memory is tidied",
     "session.max_sessions_per_client": "a client has one link, session.duplicate_policy says which",
-    "cloudflare.app_id": "this release relays no media",
-    "cloudflare.app_secret": "this release relays no media",
-    "cloudflare.base_url": "this release relays no media",
-    "cloudflare.stun_url": "this release relays no media",
 }
 """Settings that may be given and change nothing here, and why."""
 
@@ -59,6 +56,8 @@ def notices(config: Config) -> list[str]:
         section, key = name.split(".")
         if getattr(getattr(config, section), key) != getattr(getattr(default, section), key):
             said.append(f"{name} has no effect: {why}")
+    if config.media.mode == "p2p" and config.cloudflare != default.cloudflare:
+        said.append('[cloudflare] has no effect: media.mode is "p2p"')
     if not config.security.rate_limit_enabled:
         said.append("security.rate_limit_enabled = false: one client can take the time of all others")
     if config.server.insecure and is_exposed(config):
@@ -115,6 +114,8 @@ def _dangers(config: Config) -> Iterator[str]:
         short = [entry.partition(":")[0] for entry in entries if entry not in demo and len(entry.partition(":")[2]) < KEY_CHARS_MIN]
         if short:
             yield f"{setting}: the secret of {', '.join(short)} has less than {KEY_CHARS_MIN} characters, and {where}: set a longer one"
+    if config.media.turn_urls and len(config.media.turn_secret) < KEY_CHARS_MIN:
+        yield f"media.turn_secret has less than {KEY_CHARS_MIN} characters, and {where}: whoever has credentials could find it by trying"
     if "*" in config.security.allowed_origins:
         yield f'security.allowed_origins has "*", and {where}: name the origins of your own pages, or "self"'
 
@@ -138,8 +139,31 @@ def _contradictions(config: Config) -> Iterator[str]:
     for origin in config.security.allowed_origins:
         if not _is_origin(origin):
             yield f'security.allowed_origins: {origin!r} is no origin like https://console.example:8443, and not "self" or "*"'
+    yield from _media_faults(config)
     yield from _key_faults("auth.api_keys", "client:token", config.auth.api_keys)
     yield from _key_faults("auth.enrolment_keys", "name:key", config.auth.enrolment_keys)
+
+
+def _media_faults(config: Config) -> Iterator[str]:
+    media, cloudflare = config.media, config.cloudflare
+    for name, url in (("media.stun_url", media.stun_url), ("cloudflare.stun_url", cloudflare.stun_url)):
+        if url and not is_stun_uri(url):
+            yield f"{name}: {url!r} is no address like stun:host:3478"
+    for url in media.turn_urls:
+        if not is_turn_uri(url):
+            yield f"media.turn_urls: {url!r} is no address like turn:host:3478?transport=udp"
+    if bool(media.turn_urls) != bool(media.turn_secret):
+        yield "media.turn_urls and media.turn_secret need each other"
+    if media.mode != "cloudflare":
+        return
+    for name, value in (("cloudflare.app_id", cloudflare.app_id), ("cloudflare.app_secret", cloudflare.app_secret)):
+        if not value:
+            yield f'media.mode = "cloudflare" needs {name}'
+    base = urlsplit(cloudflare.base_url)
+    if base.scheme != "https" and not (base.scheme == "http" and is_loopback(base.hostname or "")):
+        yield f"cloudflare.base_url: {cloudflare.base_url!r} must be https://, for cloudflare.app_secret goes there"
+    if cloudflare.operation_s >= config.link.handler_deadline_s:
+        yield "cloudflare.operation_s must be less than link.handler_deadline_s, which ends whatever a member waits for"
 
 
 def _is_origin(text: str) -> bool:

@@ -12,6 +12,7 @@ TOOLS = {
     "strace": ("strace -f -qq -o /dev/null -e trace=getpid true", "strace, and to be allowed to trace a process"),
     "prlimit": ("prlimit --nofile=64:64 true", "prlimit of util-linux"),
     "tmpfs": ("unshare --mount mount -t tmpfs -o size=64k tmpfs /tmp", "to be allowed to mount a small disk"),
+    "coturn": ("turnserver --version", "turnserver of coturn"),
     "namespace": ("unshare --net ip link add first type veth peer name second", "ip, and to be allowed to make a network namespace"),
 }
 """What some tests do to the system around the server: a command that changes nothing and tells whether it may be done, and words for it."""
