@@ -160,8 +160,8 @@ def _media_faults(config: Config) -> Iterator[str]:
         if not value:
             yield f'media.mode = "cloudflare" needs {name}'
     base = urlsplit(cloudflare.base_url)
-    if base.scheme != "https" and not (base.scheme == "http" and is_loopback(base.hostname or "")):
-        yield f"cloudflare.base_url: {cloudflare.base_url!r} must be https://, for cloudflare.app_secret goes there"
+    if not base.hostname or (base.scheme != "https" and not (base.scheme == "http" and is_loopback(base.hostname))):
+        yield f"cloudflare.base_url: {cloudflare.base_url!r} must be https:// and a host, for cloudflare.app_secret goes there"
     if cloudflare.operation_s >= config.link.handler_deadline_s:
         yield "cloudflare.operation_s must be less than link.handler_deadline_s, which ends whatever a member waits for"
 

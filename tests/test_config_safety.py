@@ -149,7 +149,12 @@ TURN = {"turn_urls": ("turn:turn.example:3478",), "turn_secret": LONG}
         (
             {"mode": "cloudflare"},
             {**CLOUDFLARE, "base_url": "http://rtc.example/v1"},
-            ["cloudflare.base_url: 'http://rtc.example/v1' must be https://, for cloudflare.app_secret goes there"],
+            ["cloudflare.base_url: 'http://rtc.example/v1' must be https:// and a host, for cloudflare.app_secret goes there"],
+        ),
+        (
+            {"mode": "cloudflare"},
+            {**CLOUDFLARE, "base_url": "https:///v1"},
+            ["cloudflare.base_url: 'https:///v1' must be https:// and a host, for cloudflare.app_secret goes there"],
         ),
         (
             {"mode": "cloudflare"},

@@ -87,7 +87,7 @@ def logging_running(
     handler = _Queue(lines, metrics, Redactor(secrets), settings.format)
     accept_filter = _AcceptFilter(metrics, clock)
     root, accepting = logging.getLogger(), logging.getLogger("trio.serve_listeners")
-    before, level_before = structlog.get_config(), root.level
+    before, levels_before = structlog.get_config(), {each: each.level for each in (root, *map(logging.getLogger, TALKATIVE))}
     listener.start()
     structlog.configure(processors=handler.processors, logger_factory=lambda *_: handler, cache_logger_on_first_use=False)
     set_level(settings.level)
@@ -98,7 +98,8 @@ def logging_running(
     finally:
         accepting.removeFilter(accept_filter)
         root.removeHandler(handler)
-        root.setLevel(level_before)
+        for each, level in levels_before.items():
+            each.setLevel(level)
         structlog.configure(**before)
         listener.stop()
         for each in handlers:
