@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from signal_gateway.api.http_settings import HttpSettings
+from signal_gateway.bridges.cloudflare_settings import CloudflareSettings
 from signal_gateway.config_sources import ConfigError, Known, Settings, read_environment, read_file
 from signal_gateway.config_values import read_value
 from signal_gateway.domain.phone_settings import PhoneSettings
@@ -47,22 +48,6 @@ SECRETS: Mapping[str, str] = {
 """Settings whose values are never shown, and why."""
 
 
-class CloudflareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The media backend of rooms (S-46). This release relays nothing to it yet."""
-
-    app_id: str = ""
-    """Id of the application at Cloudflare Realtime; not used by this release."""
-    app_secret: str = ""
-    """Its secret; better in SIGNAL_GATEWAY_CLOUDFLARE__APP_SECRET_FILE. Not used by this release."""
-    base_url: str = "https://rtc.live.cloudflare.com/v1"
-    """Where its API is; not used by this release."""
-    stun_url: str = "stun:stun.cloudflare.com:3478"
-    """STUN server that clients are told of; not used by this release: see [media]."""
-
-    def __repr__(self) -> str:
-        return f"CloudflareSettings(app_id={self.app_id!r}, base_url={self.base_url!r})"
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One gateway's settings, by section. Its repr tells no secret."""
 
@@ -70,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http: HttpSettings = HttpSettings()
     auth: AuthSettings = AuthSettings()
     storage: StorageSettings = StorageSettings()
+    media: MediaSettings = MediaSettings()
     cloudflare: CloudflareSettings = CloudflareSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -84,7 +70,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alarms: AlarmsSettings = AlarmsSettings()
     reports: ReportsSettings = ReportsSettings()
     rooms: RoomsSettings = RoomsSettings()
-    media: MediaSettings = MediaSettings()
     retention: RetentionSettings = RetentionSettings()
     feed: FeedSettings = FeedSettings()
     phones: PhoneSettings = PhoneSettings()
@@ -100,8 +85,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Every secret text that the configuration holds, for the logs to know what to hide."""
         keys = [part for entry in (*self.auth.api_keys, *self.auth.enrolment_keys) for part in (entry, entry.partition(":")[2])]
         password = urlsplit(self.storage.url).password or ""
-        named = (self.auth.token_secret, self.cloudflare.app_secret, self.media.turn_secret, password, unquote(password))
-        return [secret for secret in (*named, *keys) if secret]
+        ours = self.auth.token_secret, self.cloudflare.app_secret, self.media.turn_secret
+        return [secret for secret in (*ours, password, unquote(password), *keys) if secret]
 
     def __repr__(self) -> str:
         return f"Config(server={self.server.host}:{self.server.port}, data_dir={self.server.data_dir!r})"

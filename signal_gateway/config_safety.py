@@ -31,12 +31,11 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "session.session_timeout": "a session lives as long as its link, whose silence [link] bounds",
     "session.cleanup_interval": "limits.forget_every_s and presence.sweep_s say how often memory is tidied",
     "session.max_sessions_per_client": "a client has one link, session.duplicate_policy says which",
-    "cloudflare.app_id": "this release relays no media",
-    "cloudflare.app_secret": "this release relays no media",
-    "cloudflare.base_url": "this release relays no media",
-    "cloudflare.stun_url": "this release relays no media",
 }
 """Settings that may be given and change nothing here, and why."""
+
+
+NOT_USED_YET = 'media.mode = "cloudflare": rooms of this release do not use it yet; leave it "p2p"'
 
 
 def is_exposed(config: Config) -> bool:
@@ -66,6 +65,8 @@ def notices(config: Config) -> list[str]:
         section, key = name.split(".")
         if getattr(getattr(config, section), key) != getattr(getattr(default, section), key):
             said.append(f"{name} has no effect: {why}")
+    if config.media.mode == "p2p" and config.cloudflare != default.cloudflare:
+        said.append('[cloudflare] has no effect: media.mode is "p2p"')
     if not config.security.rate_limit_enabled:
         said.append("security.rate_limit_enabled = false: one client can take the time of all others")
     if config.server.insecure and is_exposed(config):
@@ -128,20 +129,8 @@ def _dangers(config: Config) -> Iterator[str]:
         yield f'security.allowed_origins has "*", and {where}: name the origins of your own pages, or "self"'
 
 
-def _media_faults(config: Config) -> Iterator[str]:
-    media = config.media
-    if media.stun_url and not is_stun_uri(media.stun_url):
-        yield f"media.stun_url: {media.stun_url!r} is no address like stun:host:3478"
-    for url in media.turn_urls:
-        if not is_turn_uri(url):
-            yield f"media.turn_urls: {url!r} is no address like turn:host:3478?transport=udp"
-    if bool(media.turn_urls) != bool(media.turn_secret):
-        yield "media.turn_urls and media.turn_secret need each other"
-
-
 def _contradictions(config: Config) -> Iterator[str]:
     """Settings that are right alone and wrong together, or that no type can check."""
-    yield from _media_faults(config)
     server = config.server
     for path_name, path in (("server.tls_cert_path", server.tls_cert_path), ("server.tls_key_path", server.tls_key_path)):
         if server.tls_enabled and not path:
@@ -159,8 +148,32 @@ def _contradictions(config: Config) -> Iterator[str]:
     for origin in config.security.allowed_origins:
         if not _is_origin(origin):
             yield f'security.allowed_origins: {origin!r} is no origin like https://console.example:8443, and not "self" or "*"'
+    yield from _media_faults(config)
     yield from _key_faults("auth.api_keys", "client:token", config.auth.api_keys)
     yield from _key_faults("auth.enrolment_keys", "name:key", config.auth.enrolment_keys)
+
+
+def _media_faults(config: Config) -> Iterator[str]:
+    media, cloudflare = config.media, config.cloudflare
+    for name, url in (("media.stun_url", media.stun_url), ("cloudflare.stun_url", cloudflare.stun_url)):
+        if url and not is_stun_uri(url):
+            yield f"{name}: {url!r} is no address like stun:host:3478"
+    for url in media.turn_urls:
+        if not is_turn_uri(url):
+            yield f"media.turn_urls: {url!r} is no address like turn:host:3478?transport=udp"
+    if bool(media.turn_urls) != bool(media.turn_secret):
+        yield "media.turn_urls and media.turn_secret need each other"
+    if media.mode != "cloudflare":
+        return
+    for name, value in (("cloudflare.app_id", cloudflare.app_id), ("cloudflare.app_secret", cloudflare.app_secret)):
+        if not value:
+            yield f'media.mode = "cloudflare" needs {name}'
+    base = urlsplit(cloudflare.base_url)
+    if not base.hostname or (base.scheme != "https" and not (base.scheme == "http" and is_loopback(base.hostname))):
+        yield f"cloudflare.base_url: {cloudflare.base_url!r} must be https:// and a host, for cloudflare.app_secret goes there"
+    if cloudflare.operation_s >= config.link.handler_deadline_s:
+        yield "cloudflare.operation_s must be less than link.handler_deadline_s, which ends whatever a member waits for"
+    yield NOT_USED_YET
 
 
 def _is_origin(text: str) -> bool:

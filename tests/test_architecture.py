@@ -36,6 +36,7 @@ OWNERS = {
     "hypercorn": ("signal_gateway/api/",),
     "pydantic": ("signal_gateway/api/",),
     "starlette": ("signal_gateway/api/",),
+    "httpx2": ("signal_gateway/bridges/",),
     "joserfc": ("signal_gateway/services/",),
     "segno": ("signal_gateway/api/", "signal_gateway/cli"),
     "typer": ("signal_gateway/cli",),

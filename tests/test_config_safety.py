@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from signal_gateway.config import Config
-from signal_gateway.config_safety import WITHOUT_EFFECT, is_exposed, is_loopback, notices, refusals, token_secret
+from signal_gateway.config_safety import NOT_USED_YET, WITHOUT_EFFECT, is_exposed, is_loopback, notices, refusals, token_secret
 from signal_gateway.services.secret_file import SecretFileRefused
 
 LONG = "a-secret-that-is-long-enough-for-anybody"
@@ -44,6 +44,7 @@ DANGERS = [
     ({"auth": {"token_secret": "your-secret-key-change-in-production"}}, "auth.token_secret is the one that everybody knows"),
     ({"auth": {"token_secret": "a" * 31}}, "auth.token_secret is shorter than 32 characters"),
     ({"auth": {"api_keys": ("robot:" + "a" * 15,)}}, "auth.api_keys: the secret of robot has less than 16 characters"),
+    ({"media": {"turn_urls": ("turn:a.example",), "turn_secret": "a" * 15}}, "media.turn_secret has less than 16 characters"),
     ({"security": {"allowed_origins": ("self", "*")}}, 'security.allowed_origins has "*"'),
 ]
 
@@ -124,6 +125,64 @@ def test_what_cannot_work_is_refused_even_when_insecure_and_shows_no_secret(sect
     assert refusals(config(**sections)) == sentence
 
 
+CLOUDFLARE = {"app_id": "app", "app_secret": "secret"}
+TURN = {"turn_urls": ("turn:turn.example:3478",), "turn_secret": LONG}
+
+
+@pytest.mark.parametrize(
+    ("media", "cloudflare", "sentences"),
+    [
+        ({"stun_url": "stun.example"}, {}, ["media.stun_url: 'stun.example' is no address like stun:host:3478"]),
+        ({}, {"stun_url": "turn:a.example"}, ["cloudflare.stun_url: 'turn:a.example' is no address like stun:host:3478"]),
+        (
+            {**TURN, "turn_urls": ("turn:a.example", "a.example:3478")},
+            {},
+            ["media.turn_urls: 'a.example:3478' is no address like turn:host:3478?transport=udp"],
+        ),
+        ({"turn_urls": TURN["turn_urls"]}, {}, ["media.turn_urls and media.turn_secret need each other"]),
+        ({"turn_secret": LONG}, {}, ["media.turn_urls and media.turn_secret need each other"]),
+        (
+            {"mode": "cloudflare"},
+            {},
+            ['media.mode = "cloudflare" needs cloudflare.app_id', 'media.mode = "cloudflare" needs cloudflare.app_secret'],
+        ),
+        (
+            {"mode": "cloudflare"},
+            {**CLOUDFLARE, "base_url": "http://rtc.example/v1"},
+            ["cloudflare.base_url: 'http://rtc.example/v1' must be https:// and a host, for cloudflare.app_secret goes there"],
+        ),
+        (
+            {"mode": "cloudflare"},
+            {**CLOUDFLARE, "base_url": "https:///v1"},
+            ["cloudflare.base_url: 'https:///v1' must be https:// and a host, for cloudflare.app_secret goes there"],
+        ),
+        (
+            {"mode": "cloudflare"},
+            {**CLOUDFLARE, "operation_s": 10.0},
+            ["cloudflare.operation_s must be less than link.handler_deadline_s, which ends whatever a member waits for"],
+        ),
+    ],
+)
+def test_media_that_cannot_work_are_refused(media, cloudflare, sentences):
+    said = refusals(config(media=media, cloudflare=cloudflare))
+    assert [sentence for sentence in said if sentence != NOT_USED_YET] == sentences
+
+
+@pytest.mark.parametrize(
+    ("media", "cloudflare"),
+    [
+        (TURN, {}),
+        ({"stun_url": ""}, {"stun_url": ""}),
+        ({"mode": "cloudflare"}, CLOUDFLARE),
+        ({"mode": "cloudflare", **TURN}, {**CLOUDFLARE, "base_url": "http://127.0.0.1:8000/v1"}),
+    ],
+)
+def test_media_that_can_work_may_start(tls, media, cloudflare):
+    exposed = config(server={"host": "0.0.0.0", **tls}, media=media, cloudflare=cloudflare)
+    assert refusals(exposed) == ([NOT_USED_YET] if media.get("mode") else [])
+    assert notices(exposed) == ([] if media.get("mode") or not cloudflare else ['[cloudflare] has no effect: media.mode is "p2p"'])
+
+
 @pytest.mark.parametrize("origin", ["https://a.example/", "a.example", "https://u@a.example", "ftp://a.example", "https://", "null", ""])
 def test_what_is_no_origin_is_refused(origin):
     (said,) = refusals(config(security={"allowed_origins": (origin,)}))
@@ -175,24 +234,3 @@ def test_a_token_secret_that_others_may_read_is_refused(tmp_path):
     (tmp_path / "secrets" / "token_secret").chmod(0o644)
     with pytest.raises(SecretFileRefused, match="chmod 600"):
         token_secret(fresh)
-
-
-TURN = {"turn_urls": ("turn:turn.example:3478",), "turn_secret": LONG}
-
-
-@pytest.mark.parametrize(
-    ("media", "sentences"),
-    [
-        (TURN, []),
-        ({"stun_url": ""}, []),
-        ({"stun_url": "stun.example"}, ["media.stun_url: 'stun.example' is no address like stun:host:3478"]),
-        (
-            {**TURN, "turn_urls": ("turn:a.example", "a.example:3478")},
-            ["media.turn_urls: 'a.example:3478' is no address like turn:host:3478?transport=udp"],
-        ),
-        ({"turn_urls": TURN["turn_urls"]}, ["media.turn_urls and media.turn_secret need each other"]),
-        ({"turn_secret": LONG}, ["media.turn_urls and media.turn_secret need each other"]),
-    ],
-)
-def test_relays_that_cannot_work_are_refused(media, sentences):
-    assert refusals(config(media=media)) == sentences

@@ -27,6 +27,8 @@ GatewayError
 ├─ BadRequest         400
 ├─ RateLimited        429
 ├─ Internal           500
+├─ SessionError       500  the media backend has no session for this member
+├─ MediaDown          503  the media backend does not answer
 ├─ DatabaseDown       503
 ├─ QueueFull          503
 ├─ TooManyRooms       503
@@ -323,3 +325,22 @@ class DiskFull(GatewayError):
 
     def __init__(self, message: str = "Storage is full") -> None:
         super().__init__(message)
+
+
+class SessionError(GatewayError):
+    """The media backend has no session for this member (S-28)."""
+
+    type, code, status, reason = "INTERNAL", 5001, 500, "session_error"
+
+    def __init__(self, message: str = "Session error") -> None:
+        super().__init__(message)
+
+
+class MediaDown(GatewayError):
+    """The media backend does not answer, or not now. `reason` is a stable word for why."""
+
+    type, code, status, reason = "UNAVAILABLE", 5030, 503, "media_down"
+
+    def __init__(self, message: str = "Media backend unavailable", reason: str = "media_down") -> None:
+        super().__init__(message)
+        self.reason = reason

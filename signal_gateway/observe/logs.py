@@ -25,6 +25,8 @@ LOG_FILE = Path("logs") / "gateway.log"
 """Where the lines go, below `server.data_dir`."""
 ACCEPT_LINES_INTERVAL_S = 10.0
 """Seconds between two lines about connections that could not be accepted; Trio alone writes ten a second, with tracebacks (H16)."""
+TALKATIVE = ("httpx2", "httpcore2")
+"""Libraries that have a line at info for each thing that they do: their warnings are enough, for what is done per message is not logged."""
 STOP_SECONDS_MAX = 5.0
 """Seconds that the end of the process waits for room in a full queue."""
 
@@ -62,6 +64,8 @@ def set_level(level: Level) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
     logging.getLogger().setLevel(max(number, logging.INFO))  # libraries' debug lines are about them, not about us
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def logging_running(
     handler = _Queue(lines, metrics, Redactor(secrets), settings.format)
     accept_filter = _AcceptFilter(metrics, clock)
     root, accepting = logging.getLogger(), logging.getLogger("trio.serve_listeners")
-    before, level_before = structlog.get_config(), root.level
+    before, levels_before = structlog.get_config(), {each: each.level for each in (root, *map(logging.getLogger, TALKATIVE))}
     listener.start()
     structlog.configure(processors=handler.processors, logger_factory=lambda *_: handler, cache_logger_on_first_use=False)
     set_level(settings.level)
@@ -94,7 +98,8 @@ def logging_running(
     finally:
         accepting.removeFilter(accept_filter)
         root.removeHandler(handler)
-        root.setLevel(level_before)
+        for each, level in levels_before.items():
+            each.setLevel(level)
         structlog.configure(**before)
         listener.stop()
         for each in handlers:

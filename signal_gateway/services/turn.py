@@ -1,7 +1,7 @@
 """Which STUN and TURN servers clients are told of (S-41, H35)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,10 +11,13 @@ MILLISECONDS = 1000
 
 
 class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How members of rooms reach each other, for they send each other what they say and show directly."""
+    """What carries the media of rooms, and how its ends find each other."""
 
+    mode: Literal["p2p", "cloudflare"] = "p2p"
+    """"p2p": members talk to each other directly, the gateway passes offers, answers and candidates on. "cloudflare": each talks to
+    Cloudflare Realtime, section [cloudflare]."""
     stun_url: str = "stun:stun.cloudflare.com:3478"
-    """STUN server that members are told of; empty for none."""
+    """STUN server that members are told of where they talk directly; empty for none."""
     turn_urls: tuple[str, ...] = ()
     """TURN servers for members that cannot reach each other: "turn:host:3478?transport=udp", "turns:host:5349?transport=tcp". Needs
     turn_secret."""
@@ -25,7 +28,7 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Seconds for which a member may begin to relay with the credentials that it is given; what it relays then may go on."""
 
     def __repr__(self) -> str:
-        return f"MediaSettings(stun_url={self.stun_url!r}, turn_urls={self.turn_urls!r})"
+        return f"MediaSettings(mode={self.mode!r}, stun_url={self.stun_url!r}, turn_urls={self.turn_urls!r})"
 
 
 class IceServers:

@@ -42,13 +42,14 @@ OTHERS = {
     "signal_gateway/api/reports.py": 1,
     "signal_gateway/api/shapes.py": 2,
     "signal_gateway/api/system.py": 1,
-    "signal_gateway/domain/turn.py": 2,  # addresses of the configuration
     "signal_gateway/services/tokens.py": 2,  # one class of characters, of tokens whose signature was proved
     "signal_gateway/domain/phone_number.py": 1,  # what is dialled before the numbers of a country: the library's, met by 15 digits at most
     "signal_gateway/cli_frames.py": 2,  # what an operator types
     "signal_gateway/services/sim_rules.py": 1,  # an operator's own, tried on the first 2,000 characters of an answer
     "signal_gateway/services/command_settings.py": 1,  # the same, looked at before the start
     "signal_gateway/config_sources.py": 1,  # names of environment variables
+    "signal_gateway/domain/turn.py": 2,  # addresses in the settings
+    "signal_gateway/testing/fake_cloudflare.py": 2,  # what a test offers
     "signal_gateway/testing/transcript.py": 2,  # what a simulated history says
     "signal_gateway/observe/redaction.py": 1,  # the configured secrets, word by word: no repeat in it
 }

@@ -34,3 +34,14 @@ def test_a_name_is_added_once():
     health.add("storage", lambda: None)
     with pytest.raises(ValueError, match="storage"):
         health.add("storage", lambda: None)
+
+
+def test_a_check_that_does_not_decide_is_told_and_leaves_the_gateway_ready():
+    health = Health()
+    health.add("media", lambda: "left alone", decides=False)
+    assert health.report() == (True, {"status": "ready", "checks": {"media": "left alone"}})
+    health.add("storage", lambda: "the writer is behind")
+    assert health.report() == (
+        False,
+        {"status": "not_ready", "checks": {"media": "left alone", "storage": "the writer is behind"}},
+    )
