@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from protocol.agent import HEARD, Signal, SignalAnswer, SignalIceCandidate, SignalOffer
-from protocol.frame import HEADER_BYTES, START_BYTE, FrameType, PayloadKind
+from protocol.dialect import Question
+from protocol.frame import HEADER_BYTES, START_BYTE, UUID_BYTES, FrameType, PayloadKind
 
 _LENGTH_AT: Final = HEADER_BYTES - 1
 """Where the low byte of a frame's length stands; that of a plain heartbeat is all of it."""
@@ -48,6 +49,7 @@ _ALWAYS_WRITTEN: Final[Mapping[type, tuple[bytes, ...]]] = {
 }
 """Keys that stand in what is written whether they stood in what was read or not. In a string their last quote would be escaped."""
 _TYPE_AT, _KIND_AT, _LENGTH_HIGH_AT = 1, HEADER_BYTES - 3, HEADER_BYTES - 2
+_UUID = slice(2, 2 + UUID_BYTES)
 
 
 def plain_signal(data: bytes, client_id: str) -> Signal | None:
@@ -76,3 +78,8 @@ def plain_signal(data: bytes, client_id: str) -> Signal | None:
     if type(said) is SignalIceCandidate and said.candidate is None:
         added -= len(_OF_CANDIDATES)
     return signal if _encode(signal).count(b":") == payload.count(b":") + added else None
+
+
+def question_of(data: bytes, signal: Signal) -> Question:
+    """What an ERROR that answers this signal must know of its frame."""
+    return Question(False, SIGNAL_NAMES[type(signal)], data[_TYPE_AT], None, data[_UUID])

@@ -18,6 +18,8 @@ MS_PER_DAY = 86_400_000
 MONTHS_KEPT_MS = 62 * MS_PER_DAY
 
 _SETTING_OF = {"stays": "rooms"}
+_DAYS_OF = {"tokens": 1.0, "guests": 7.0}
+"""Kinds that no setting names."""
 
 log = logger("storage")
 
@@ -81,7 +83,7 @@ class Retention:
         """Delete everything that is too old by now, step by step. Raises DatabaseDown, DiskFull."""
         now = self._wall_ms()
         for kind in retention.KINDS:
-            days = 1.0 if kind == "tokens" else getattr(self._settings, f"{_SETTING_OF.get(kind, kind)}_days")
+            days = _DAYS_OF.get(kind) or getattr(self._settings, f"{_SETTING_OF.get(kind, kind)}_days")
             if days > 0:
                 await self._delete(kind, partial(retention.delete_some, kind, now - round(days * MS_PER_DAY)))
         if self._settings.commands_days > 0:

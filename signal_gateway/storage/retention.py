@@ -11,12 +11,16 @@ from signal_gateway.storage.tables import (
     command_steps,
     commands,
     connection_logs,
+    device_status,
     reports,
     revoked_tokens,
     room_members,
     rooms,
     sim_recipients,
 )
+
+_IS_GUEST = (device_status.c.device_id >= "guest-") & (device_status.c.device_id < "guest.")
+"""Guests of rooms, of whom nothing is kept but the status of their link, for a while."""
 
 Condition = Callable[[int], ColumnElement[bool]]
 
@@ -71,6 +75,7 @@ _KINDS: Mapping[str, tuple[Table, Condition, ColumnElement[int]]] = {
     "audit": (audit, lambda before: audit.c.at < before, audit.c.at),
     "alarms": (alarms, lambda before: alarms.c.cleared_at < before, alarms.c.cleared_at),
     "stays": (room_members, lambda before: room_members.c.left_at < before, room_members.c.left_at),
+    "guests": (device_status, lambda before: _IS_GUEST & (device_status.c.updated_at < before), device_status.c.device_id),
     "rooms": (rooms, lambda before: rooms.c.ended_at < before, rooms.c.ended_at),
     "tokens": (revoked_tokens, lambda before: revoked_tokens.c.expires_at < before, revoked_tokens.c.revoked_at),
 }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import protocol.dialect as dialect
 from protocol.errors import WireError
 from protocol.frame import FrameType, PayloadKind, encode_frame
-from protocol.plain import plain_signal
+from protocol.plain import plain_signal, question_of
 
 UUID = bytes(range(16))
 SIGNALS = (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
@@ -65,6 +65,14 @@ def test_what_members_say_takes_the_short_way(frame_type: FrameType, payload: An
 @pytest.mark.parametrize("frame_type", SIGNALS)
 def test_what_is_not_plain_takes_the_long_way(frame_type: FrameType, payload: bytes):
     assert plain_signal(encode_frame(frame_type, UUID, PayloadKind.JSON, payload), CLIENT) is None
+
+
+@pytest.mark.parametrize(("frame_type", "payload"), PLAIN)
+def test_what_an_error_repeats_is_what_the_long_way_read(frame_type: FrameType, payload: Any):
+    frame = encode_frame(frame_type, UUID, PayloadKind.JSON, msgspec.json.encode(payload))
+    signal = plain_signal(frame, CLIENT)
+    assert signal is not None
+    assert question_of(frame, signal) == dialect.decode(False, frame, "agent")[1]
 
 
 def test_only_whole_frames_of_signals_in_json_are_plain():

@@ -23,6 +23,7 @@ from signal_gateway.storage.tables import (
     command_steps,
     commands,
     connection_logs,
+    device_status,
     metadata,
     reports,
     revoked_tokens,
@@ -123,6 +124,17 @@ async def test_what_is_old_goes_in_steps_and_what_is_young_or_open_stays(autojum
     text = metrics.text().decode()
     assert 'signal_gateway_retention_rows_deleted_total{kind="commands"} 7.0' in text
     assert 'signal_gateway_retention_rows_deleted_total{kind="heartbeats"} 7.0' in text
+
+
+async def test_of_guests_nothing_is_known_after_a_week(autojump_clock: MockClock, writer: BatchWriter, metrics: Metrics):
+    def add(connection: kept.Connection) -> None:
+        for device_id, days in (("guest-1", 8), ("guest-2", 6), ("guess", 8), ("guest", 8), ("guestbook", 8), ("phone-1", 8)):
+            connection.execute(insert(device_status).values(device_id=device_id, linked=False, updated_at=NOW - days * DAY))
+
+    await writer.call(add)
+    await Retention(writer, ALL_OLD, metrics, lambda: NOW).delete_old()
+    left = await writer.call(lambda connection: set(connection.scalars(select(device_status.c.device_id))))
+    assert left == {"guest-2", "guess", "guest", "guestbook", "phone-1"}
 
 
 async def test_zero_days_keep_for_ever(autojump_clock: MockClock, writer: BatchWriter, metrics: Metrics):

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from signal_gateway.config import Config
 from signal_gateway.services.authentication import AuthSettings
+from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.services.turn import MediaSettings
 from signal_gateway.storage.database import InlineDatabase
@@ -167,6 +168,17 @@ async def test_a_signal_that_reaches_nobody_is_an_error_and_never_silence(autoju
     told, error = await b.hear()
     assert (told, error["status"], error["message"]) == ("error", 404, "Room not found")
     await a.hears_nothing()
+
+
+async def test_a_signal_draws_one_token_of_its_rate_be_it_passed_on_or_refused(autojump_clock: MockClock):
+    limits = LimitsSettings(signal_per_min=60, signal_burst=4)
+    async with open_world(msgspec.structs.replace(configured(), limits=limits)) as world, member(world, "a") as a:
+        room_id = await a.create()
+        for _ in range(4):
+            await a.say("signal_answer", room_id=room_id, to="b", sdp=ANSWER)
+            assert (await a.hear())[1]["reason"] == "member_not_found"
+        await a.say("signal_answer", room_id=room_id, to="b", sdp=ANSWER)
+        assert (await a.hear())[1]["reason"] == "rate_limited"
 
 
 async def test_what_a_client_says_of_its_own_name_is_not_believed(autojump_clock: MockClock, cast: Cast):
