@@ -131,7 +131,7 @@ class Gateway:
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
-        keys = self.credentials, self.operators
+        keys = self.credentials, self.operators, attempts
         self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
@@ -153,8 +153,8 @@ class Gateway:
             lane=self.lane,
             admission=Admission(security, config.server.max_connections, metrics),
             limits=self.limits,
-            authentication=Authentication(database, writer, bus, *keys, attempts, subscriber_ids, self.directory, wall_ms),
-            registration=Registration(database, writer, bus, *keys, attempts, auth.registration, wall_ms),
+            authentication=Authentication(database, writer, bus, *keys, subscriber_ids, self.directory, wall_ms, auth.device_key_days),
+            registration=Registration(database, writer, bus, *keys, auth.registration, wall_ms),
             presence=self.presence,
             reports=self.reports,
             dispatcher=self.dispatcher,

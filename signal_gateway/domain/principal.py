@@ -21,5 +21,7 @@ class Principal:
     credential_id: str
     registered: bool = False
     """Whether a client record exists (REGISTER), beyond this link's session (CONNECT)."""
+    has_older_keys: bool = False
+    """Whether it came with a key of its own, and has older ones that are to end now."""
     expires_at: int | None = None
     """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""

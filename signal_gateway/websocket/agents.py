@@ -43,7 +43,7 @@ async def hear_connect(link: Link, message: Connect, question: Question) -> None
         link.answer(question, ConnectAck(version=WIRE_VERSION, status=error.status, message=error.message))
         _end_if_unauthenticated(link, error)
         return
-    _take(link, principal, question)
+    await _take(link, principal, question)
     server, limits = link.door.server, link.door.limits
     answer = ConnectAck(
         version=WIRE_VERSION,
@@ -77,7 +77,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
         link.answer(question, RegisterAck(version=WIRE_VERSION, status=error.status, message=error.message))
         _end_if_unauthenticated(link, error)
         return
-    _take(link, principal, question)
+    await _take(link, principal, question)
     answer = RegisterAck(
         version=WIRE_VERSION, status=200, message="Registration successful", client_id=message.client_id, session_id=link.session_id
     )
@@ -102,6 +102,7 @@ async def hear_token_refresh(link: Link, message: TokenRefresh, question: Questi
     """TOKEN_REFRESH: from now on this token vouches for the link, as long as it holds (W-30, C-18). A refusal changes nothing."""
     principal = await link.door.authentication.agent(link.client_id, message.token, link.address)
     link.authenticated(principal)
+    await link.door.authentication.retire_older_keys(principal)
     link.answer(question, TokenRefreshAck(status=200, expires_at=principal.expires_at))
 
 
@@ -134,11 +135,12 @@ def _check_client_is_free(link: Link, client_id: str) -> None:
         raise DuplicateLink
 
 
-def _take(link: Link, principal: Principal, question: Question) -> None:
+async def _take(link: Link, principal: Principal, question: Question) -> None:
     link.speaks_frames = not question.is_text
     if not question.is_text:
         link.payload_kind = question.payload_kind
     link.authenticated(principal)
+    await link.door.authentication.retire_older_keys(principal)
 
 
 def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
