@@ -195,11 +195,14 @@ class RcsLogData(_Placed, frozen=True, kw_only=True):
     """What became of a `send_rcs`; the seed has no such report (C-25)."""
 
     phone_number: Name
-    status: SentStatus
+    status: SentStatus | Literal["read"]
+    """Additive: `read`, after `delivered` or instead of it."""
     sim_slot: Int32 | None = None
     message: str | None = None
     message_type: MessageType | None = None
     message_id: IdText | None = None
+    delivery_report: bool | None = None
+    """Whether `failed` is the network's word on what was sent, not the phone's that it could not send."""
     error_code: Int32 | None = None
 
 

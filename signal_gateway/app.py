@@ -143,7 +143,7 @@ class Gateway:
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
-        keys = self.credentials, self.operators
+        keys = self.credentials, self.operators, attempts
         self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
@@ -152,8 +152,8 @@ class Gateway:
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
         self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
         self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus)
-        self.authentication = Authentication(database, writer, bus, *keys, attempts, subscriber_ids, self.directory, wall_ms)
-        self.registration = Registration(database, writer, bus, *keys, attempts, self.guests, auth.registration, wall_ms)
+        self.authentication = Authentication(database, writer, bus, *keys, subscriber_ids, self.directory, wall_ms, auth.device_key_days)
+        self.registration = Registration(database, writer, bus, *keys, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
         self.door = self._door(config, turn, metrics, subscriber_ids, writer.has_room, wall_ms, new_uuid, new_uuid_bytes)

@@ -12,6 +12,7 @@ from signal_gateway.domain.ussd import failure_words, is_menu, is_permanent
 
 SMS, USSD, RCS = CommandKind.SEND_SMS, CommandKind.SEND_USSD, CommandKind.SEND_RCS
 USSD_KINDS = frozenset({USSD, CommandKind.USSD_REPLY})
+READ = "read"
 USSD_TIMEOUT, USSD_SIM_ERROR = 5, 4
 
 SMS_PERMANENT = frozenset({3, 6, 7, 8, 11, 14, 18, 24, 104, 107, 109, 114})
@@ -56,6 +57,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     blames_sim: bool = False
     """Of a failure: the SIM or its carrier refused."""
     is_delivery_report: bool = False
+    is_read: bool = False
+    """The message was not only delivered: somebody has read it."""
+    said_at: int | None = None
+    """When by the device's own clock, which tells its reports apart; None: it does not say."""
     part: int | None = None
     parts: int | None = None
     """Of a delivery report for one part of a long SMS: which one of how many, from 1."""
@@ -81,6 +86,7 @@ def answer_of(report: Report, report_id: str | None = None) -> Answer | None:
         sim_slot=_number(data, "sim_slot"),
         phone_number=_text(data, "phone_number"),
         session_id=_text(data, "session_id"),
+        said_at=report.reported_at if (told_at := _number(data, "timestamp")) is None else told_at,
         **said,
     )
 
@@ -110,6 +116,12 @@ def result_of(device_id: str, message_id: str, status: object, result: object, e
 
 
 _Said = dict[str, Any]
+_UNDELIVERED: Mapping[str, Any] = {
+    "is_delivery_report": True,
+    "error": "not_delivered",
+    "error_message": "the network reports that it was not delivered",
+    "is_permanent": True,
+}
 
 
 def _sms_log(data: Mapping[str, Any]) -> _Said:
@@ -128,12 +140,19 @@ def _sms_log(data: Mapping[str, Any]) -> _Said:
 
 
 def _rcs_log(data: Mapping[str, Any]) -> _Said:
-    return _message_log(data, RCS)
+    """`read` says more than `delivered`. A failure may be that of the delivery, where it says so or comes after `sent`."""
+    if data.get("status") == Outcome.FAILED and data.get("delivery_report") is True:
+        return {"kinds": frozenset({RCS}), "outcome": Outcome.FAILED, "text": _text(data, "message"), **_UNDELIVERED}
+    if data.get("status") != READ:
+        return _message_log(data, RCS)
+    said = _message_log({**data, "status": Outcome.DELIVERED.value}, RCS)
+    return said | {"is_read": True, "result": {"read": True}}
 
 
 def _message_log(data: Mapping[str, Any], kind: CommandKind) -> _Said:
     outcome = Outcome(str(data.get("status")))
     said: _Said = {"kinds": frozenset({kind}), "outcome": outcome, "text": _text(data, "message")}
+    said["is_delivery_report"] = outcome is Outcome.DELIVERED
     if outcome is Outcome.FAILED:
         said |= {"error": "send_failed", "error_message": "the phone could not send it", "blames_sim": True}
     return said
@@ -146,7 +165,7 @@ def _delivery_report(data: Mapping[str, Any]) -> _Said:
     if part is not None and parts is not None and 1 <= part <= parts <= 255:
         said |= {"part": part, "parts": parts}
     if outcome is Outcome.FAILED:
-        said |= {"error": "not_delivered", "error_message": "the network reports that it was not delivered", "is_permanent": True}
+        said |= _UNDELIVERED
     return said
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
-from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandState
-from signal_gateway.domain.command_answers import Answer
+from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState
+from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.phone_number import same_number
 
 _LATE = frozenset({CommandState.UNKNOWN})
+_RCS = frozenset({CommandKind.SEND_RCS})
 
 
 def match(answer: Answer, commands: Iterable[Command]) -> Command | None:
@@ -15,15 +16,22 @@ def match(answer: Answer, commands: Iterable[Command]) -> Command | None:
     Device, kind and SIM must be the same, number and text too where both say them. A delivery report fits what was sent.
     """
     fitting = [command for command in commands if _fits(answer, command)]
-    for is_expected in (_waits_for(answer), _is_late):
+    for is_expected in _expected(answer):
         for command in fitting:
             if is_expected(command):
                 return command
     return None
 
 
-def _waits_for(answer: Answer) -> Callable[[Command], bool]:
-    return _awaits_delivery if answer.is_delivery_report else _is_on_its_way
+def _expected(answer: Answer) -> tuple[Callable[[Command], bool], ...]:
+    """What it may be about, likeliest first. That an RCS message failed may be the word on its delivery: there is no other."""
+    if answer.is_read:
+        return _is_unread, _awaits_delivery, _is_late
+    if answer.is_delivery_report:
+        return _awaits_delivery, _is_late
+    if answer.outcome is Outcome.FAILED and answer.kinds == _RCS:
+        return _is_on_its_way, _awaits_delivery, _is_late
+    return _is_on_its_way, _is_late
 
 
 def _is_on_its_way(command: Command) -> bool:
@@ -32,6 +40,10 @@ def _is_on_its_way(command: Command) -> bool:
 
 def _awaits_delivery(command: Command) -> bool:
     return command.state in ON_ITS_WAY or (command.state is CommandState.SENT and command.final_at is None)
+
+
+def _is_unread(command: Command) -> bool:
+    return command.state is CommandState.DELIVERED and command.delivery_report and not (command.result or {}).get("read")
 
 
 def _is_late(command: Command) -> bool:

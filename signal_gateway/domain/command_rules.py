@@ -12,6 +12,7 @@ import msgspec
 
 from signal_gateway.domain.command import ALWAYS_FINAL, ON_ITS_WAY, Command, CommandKind, CommandState, Step
 from signal_gateway.domain.command_answers import Answer, Outcome
+from signal_gateway.domain.delivery import UNNUMBERED, Part, has_settled, part_of
 
 QUEUED, DISPATCHED, ACCEPTED = CommandState.QUEUED, CommandState.DISPATCHED, CommandState.ACCEPTED
 SENT, DELIVERED, FAILED, UNKNOWN = CommandState.SENT, CommandState.DELIVERED, CommandState.FAILED, CommandState.UNKNOWN
@@ -38,6 +39,8 @@ class CommandPolicy:
     """For a result, after the device has taken it on."""
     delivery_s: float = 259_200.0
     """For a delivery report."""
+    parts_settle_s: float = 120.0
+    """For a further one, after one that does not say of which part of a long SMS it is."""
 
     def retries_of(self, kind: CommandKind) -> int:
         """How often it is tried again."""
@@ -129,6 +132,9 @@ class TimedOut(msgspec.Struct, frozen=True):
             return None
         if command.state is QUEUED:
             return _ended(command, CommandState.EXPIRED, self.at, "expired", "its time was over before it could be sent")
+        if command.state is SENT and has_settled(command):  # nothing more came: what was told was of the whole
+            now = _replace(command, DELIVERED, deadline_at=None, final_at=self.at, error=None, error_message=None)
+            return Change(now, Step(at=self.at, state=DELIVERED, attempt=command.attempts, detail={"delivery_report": True}))
         if command.state is SENT:
             return _ended(command, UNKNOWN, self.at, "no_delivery_report", "it was sent, and no delivery report came")
         if command.may_be_repeated:
@@ -163,6 +169,8 @@ class Heard(msgspec.Struct, frozen=True):
 
     def _judge(self, command: Command, policy: CommandPolicy) -> Change | None:
         answer = self.answer
+        if answer.is_read and command.state is DELIVERED:
+            return _read(command, answer)
         if command.attempts == 0 or command.state in ALWAYS_FINAL or (command.state is SENT and command.final_at is not None):
             return None
         if answer.outcome is Outcome.PENDING:
@@ -227,9 +235,10 @@ CommandEvent = Dispatched | Unsent | LinkLost | TimedOut | Heard | Cancelled | R
 
 def _forward(command: Command, answer: Answer, policy: CommandPolicy) -> Change | None:
     state = _OF_OUTCOME[answer.outcome]
-    is_part = answer.parts is not None and answer.parts > 1
-    if is_part and state is DELIVERED and (part := _part_delivered(command, answer, policy)) is not None:
-        return part
+    if state is DELIVERED and answer.is_delivery_report and not answer.is_read and (part := part_of(command, answer)) is not None:
+        if not part.is_whole:
+            return _part_delivered(command, answer, part, policy)
+        answer = msgspec.structs.replace(answer, result={**(answer.result or {}), **part.result})
     if RANKS[state] <= RANKS.get(command.state, 0):
         return None
     result = {**(command.result or {}), **(answer.result or {})} or None
@@ -245,24 +254,28 @@ def _forward(command: Command, answer: Answer, policy: CommandPolicy) -> Change 
     return Change(now, Step(at=answer.at, state=state, attempt=command.attempts, detail=_brief(answer)))
 
 
-def _part_delivered(command: Command, answer: Answer, policy: CommandPolicy) -> Change | None:
-    """One part of a long SMS has arrived; None when it was the last one."""
-    known: list[int] = list((command.result or {}).get("parts_delivered", ()))
-    if answer.part in known:
-        return Change(
-            command, Step(at=answer.at, state=command.state, attempt=command.attempts, detail={"part": answer.part, "again": True})
-        )
-    arrived = sorted([*known, answer.part or 0])
-    if len(arrived) >= (answer.parts or 1):
-        return None
-    result = {**(command.result or {}), "parts_delivered": arrived, "parts": answer.parts}
+def _part_delivered(command: Command, answer: Answer, part: Part, policy: CommandPolicy) -> Change | None:
+    """One part of a long SMS has arrived, and more are awaited."""
+    step = Step(at=answer.at, state=command.state, attempt=command.attempts, detail=part.detail)
+    if not part.is_news:
+        return Change(command, step) if part.detail else None
     if command.state is not SENT:  # a part has arrived before the phone said that it sent it: so it was sent
-        sent = msgspec.structs.replace(answer, outcome=Outcome.SENT, part=None, parts=None, result=result)
-        return _forward(command, sent, policy)
-    now = msgspec.structs.replace(command, result=result)
-    return Change(
-        now, Step(at=answer.at, state=command.state, attempt=command.attempts, detail={"part": answer.part, "parts": answer.parts})
-    )
+        sent = msgspec.structs.replace(answer, outcome=Outcome.SENT, result=part.result)
+        change = _forward(command, sent, policy)
+    else:
+        change = Change(msgspec.structs.replace(command, result={**(command.result or {}), **part.result}), step)
+    if change is None or UNNUMBERED not in part.result or change.command.final_at is not None:
+        return change
+    deadline_at = answer.at + round(1000 * policy.parts_settle_s)
+    return change._replace(command=msgspec.structs.replace(change.command, deadline_at=deadline_at))
+
+
+def _read(command: Command, answer: Answer) -> Change | None:
+    """A message that had been delivered was read: it stays delivered."""
+    if (command.result or {}).get("read"):
+        return None
+    now = msgspec.structs.replace(command, result={**(command.result or {}), **(answer.result or {})})
+    return Change(now, Step(at=answer.at, state=command.state, attempt=command.attempts, detail=_brief(answer)))
 
 
 def _try_again(
@@ -285,8 +298,8 @@ def _queued_again(command: Command, at: int, not_before: int, detail: Mapping[st
     """Where phone and SIM were chosen for it, they are chosen anew."""
     made = command.attempts if attempts is None else attempts
     now = _replace(command, QUEUED, attempts=made, not_before=not_before if not_before > at else None, deadline_at=command.expires_at)
-    now = msgspec.structs.replace(now, final_at=None)  # a late answer may bring it back from `unknown`
-    now = msgspec.structs.replace(now, error=detail.get("error"), error_message=detail.get("error_message"))
+    # A late answer may bring it back from `unknown`.
+    now = msgspec.structs.replace(now, final_at=None, error=detail.get("error"), error_message=detail.get("error_message"))
     return Change(_unchosen(now), Step(at=at, state=QUEUED, attempt=made + 1, detail=detail))
 
 
@@ -310,6 +323,8 @@ def _replace(command: Command, state: CommandState, **changes: Any) -> Command:
 
 def _brief(answer: Answer) -> Mapping[str, Any] | None:
     """What a timeline says of an answer: never the text of a message."""
+    if answer.is_read:
+        return {"delivery_report": True, "read": True}
     if answer.is_delivery_report:
         return {"delivery_report": True}
     return None

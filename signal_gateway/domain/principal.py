@@ -25,5 +25,7 @@ class Principal:
     """Of the token that was shown: requests on the link may show it again (C-11)."""
     room_id: str | None = None
     """Of a guest: the one room that it may be in."""
+    has_older_keys: bool = False
+    """Whether it came with a key of its own, and has older ones that are to end now."""
     expires_at: int | None = None
     """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""

@@ -12,7 +12,7 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
-from signal_gateway.domain.errors import BadCredentials, TokenExpired
+from signal_gateway.domain.errors import BadCredentials, DatabaseDown, DiskFull, TokenExpired
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.principal import LinkKind, Principal
@@ -31,6 +31,7 @@ from signal_gateway.storage.devices import ClientLogin, DeviceRecord, PhoneLogin
 log = logger("auth")
 
 PHONE = "phone"
+MS_PER_DAY = 86_400_000
 
 
 class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,8 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Signs the tokens of operators, consoles and rooms. Empty: made on first start and kept in `<data_dir>/secrets`."""
     token_expiry: int = 3600
     """Seconds that a token of ours is good for, unless it was issued for another time."""
+    device_key_days: float = 0
+    """Days after which a phone's own key is old: a phone that asks for device keys gets a newer one when it connects; 0 = never."""
     token_warning_s: float = 60.0
     """Seconds before its token ends that a link is told so (TOKEN_REFRESH), once; 0 = not told."""
     auth_method: Literal["token"] = "token"
@@ -64,8 +67,8 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def __post_init__(self) -> None:
         if min(self.token_expiry, self.deadline_s, self.failed_attempts_kept, self.operators_kept) <= 0:
             raise ValueError("token_expiry, deadline_s, failed_attempts_kept and operators_kept must be above 0")
-        if min(self.max_failed_per_id_per_minute, self.audited_refusals_per_s, self.token_warning_s) < 0:
-            raise ValueError("max_failed_per_id_per_minute, audited_refusals_per_s and token_warning_s must not be below 0")
+        if min(self.max_failed_per_id_per_minute, self.audited_refusals_per_s, self.token_warning_s, self.device_key_days) < 0:
+            raise ValueError("max_failed_per_id_per_minute, audited_refusals_per_s, token_warning_s, device_key_days must not be below 0")
 
     def __repr__(self) -> str:
         keys = f"{len(self.api_keys)} api_keys, {len(self.enrolment_keys)} enrolment_keys"
@@ -99,6 +102,7 @@ class Authentication:
         subscriber_ids: SubscriberIds,
         directory: DeviceDirectory,
         wall_ms: Callable[[], int],
+        device_key_days: float = 0,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -109,6 +113,7 @@ class Authentication:
         self._subscriber_ids = subscriber_ids
         self._directory = directory
         self._wall_ms = wall_ms
+        self._device_key_ms = round(MS_PER_DAY * device_key_days)
 
     def check_address(self, address: str) -> None:
         """Raise RateLimited when too many attempts from this address failed within the last minute."""
@@ -122,8 +127,9 @@ class Authentication:
         """A phone comes with an enrolment key, or with its own device key.
 
         An enrolment key binds to the device id at first connect, which is on disk before this returns. `wants_device_key` makes the
-        device a key of its own; one that comes with such a key has it already and gets no other. The first use of a newer device
-        key revokes the older ones. A device key stands alone: it outlives the enrolment key that brought its device in.
+        device a key of its own; one that comes with such a key has it already and gets no other, until that has served
+        `auth.device_key_days`. The first use of a newer device key revokes the older ones. A device key stands alone: it outlives the
+        enrolment key that brought its device in.
         Raises BadCredentials, RateLimited, DatabaseDown, DiskFull.
         """
         device_id = description.device_id
@@ -142,13 +148,15 @@ class Authentication:
             raise self._refuse("connect", device_id, address, refusal)
 
         record = await self._record(credential, login, description, address)
-        if login.older_device_keys and credential.kind is CredentialKind.DEVICE:
-            await self._revoke_older_keys(credential)
+        is_own_key = credential.kind is CredentialKind.DEVICE
         device_key = None
-        if wants_device_key and credential.kind is CredentialKind.ENROLMENT:
+        if wants_device_key and (not is_own_key or self._is_old(credential)):
             device_key = await self._new_device_key(device_id)
-        expires_at = credential.expires_at if credential.kind is CredentialKind.DEVICE else None
-        principal = Principal(LinkKind.PHONE, device_id, credential.id, expires_at=expires_at)
+        expires_at = credential.expires_at if is_own_key else None
+        principal = Principal(
+            LinkKind.PHONE, device_id, credential.id, has_older_keys=is_own_key and login.older_device_keys > 0, expires_at=expires_at
+        )
+        await self.retire_older_keys(principal)
         return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)
 
     async def agent(self, client_id: str, token: str, address: str) -> Principal:
@@ -169,12 +177,36 @@ class Authentication:
             credential_id, expires_at = signed.credential_id, signed.expires_at
         if credential_id is None:
             raise self._refuse("connect", client_id, address, "bad_credentials")
-        is_registered = login.token_digest is not None
-        return Principal(LinkKind.AGENT, client_id, credential_id, is_registered, token_digest=digest, expires_at=expires_at)
+        return Principal(
+            LinkKind.AGENT,
+            client_id,
+            credential_id,
+            registered=login.token_digest is not None,
+            token_digest=digest,
+            has_older_keys=has_older_keys(login, credential_id),
+            expires_at=expires_at,
+        )
 
     def is_token_of(self, principal: Principal, token: str) -> bool:
         """Whether this is the token that the client's link was opened with (C-11)."""
         return hmac.compare_digest(self._credentials.digest(token), principal.token_digest)
+
+    async def retire_older_keys(self, principal: Principal) -> None:
+        """Whoever came with a newer key of its own needs the older ones no more: they are revoked, their links end (W-31).
+
+        Called once the link speaks for the client, so that it is not the one that ends. A database that is down leaves it to the next time.
+        """
+        if not principal.has_older_keys:
+            return
+        now = self._wall_ms()
+        try:
+            gone = await self._writer.call(lambda connection: stored_keys.revoke_older_keys(connection, principal.credential_id, now))
+        except (DatabaseDown, DiskFull):
+            log.warning("older keys still stand", client_id=principal.client_id, credential_id=principal.credential_id)
+            return
+        for credential_id in gone:
+            log.info("key replaced by a newer one", client_id=principal.client_id, credential_id=credential_id)
+            self._bus.publish(CredentialRevoked(credential_id))
 
     async def _record(self, credential: Credential, login: PhoneLogin, description: DeviceDescription, address: str) -> DeviceRecord:
         """The device as it is now: enrolled if it is new, its description refreshed if it changed."""
@@ -199,10 +231,9 @@ class Authentication:
         log.info("device key issued", device_id=device_id, credential_id=key.id)
         return key.text
 
-    async def _revoke_older_keys(self, credential: Credential) -> None:
-        now = self._wall_ms()
-        for credential_id in await self._writer.call(lambda connection: stored_keys.revoke_older_device_keys(connection, credential, now)):
-            self._bus.publish(CredentialRevoked(credential_id))
+    def _is_old(self, credential: Credential) -> bool:
+        """Whether a device key has served as long as one should."""
+        return 0 < self._device_key_ms <= self._wall_ms() - credential.created_at
 
     def _refuse(self, action: str, client_id: str, address: str, outcome: str) -> BadCredentials:
         self._attempts.failed(action, client_id, address, outcome)
@@ -241,6 +272,12 @@ def end_of(credential_id: str | None, stored: Credential | None) -> int | None:
     if stored is None or stored.id != credential_id or stored.kind is CredentialKind.ENROLMENT:
         return None
     return stored.expires_at
+
+
+def has_older_keys(login: ClientLogin, credential_id: str | None) -> bool:
+    """Whether the client comes with a stored key of its own, and older ones still stand."""
+    stored = login.credential
+    return login.older_keys > 0 and stored is not None and stored.id == credential_id and stored.kind is CredentialKind.CLIENT
 
 
 def is_record_token(login: ClientLogin, digest: bytes) -> bool:

@@ -23,6 +23,8 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The same after it has said that it has taken the command on."""
     delivery_s: float = 259_200.0
     """Seconds within which an asked-for delivery report must come; then `unknown`."""
+    parts_settle_s: float = 120.0
+    """Seconds after a delivery report of a long SMS that does not say of which part it is; if no further one comes, it was of the whole."""
     sms_retries: int = 5
     """Further tries of an SMS whose sending the phone reports as failed; then `dead` (seed 004: up to 5). 0 = none."""
     ussd_retries: int = 5
@@ -69,7 +71,16 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The longest rest."""
 
     def __post_init__(self) -> None:
-        above_zero = ("ttl_s", "ttl_max_s", "dispatched_s", "accepted_s", "delivery_s", "backoff_first_s", "backoff_max_s")
+        above_zero = (
+            "ttl_s",
+            "ttl_max_s",
+            "dispatched_s",
+            "accepted_s",
+            "delivery_s",
+            "parts_settle_s",
+            "backoff_first_s",
+            "backoff_max_s",
+        )
         above_zero += ("open_max", "in_memory_max", "sms_parts_max", "sim_park_after", "sim_park_s", "sim_park_max_s")
         if any(getattr(self, name) <= 0 for name in above_zero):
             raise ValueError(f"{', '.join(above_zero)} must be above 0")
@@ -101,6 +112,7 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             dispatched_s=self.dispatched_s,
             accepted_s=self.accepted_s,
             delivery_s=self.delivery_s,
+            parts_settle_s=self.parts_settle_s,
         )
 
 

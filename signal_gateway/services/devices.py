@@ -14,6 +14,7 @@ from signal_gateway.domain.errors import DeviceNotFound
 from signal_gateway.domain.events import CredentialRevoked, DeviceDeleted, SettingsChanged
 from signal_gateway.domain.fleet import FleetFilter
 from signal_gateway.domain.phone_settings import PhoneSettings
+from signal_gateway.domain.principal import LinkKind
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.credentials import Credentials
 from signal_gateway.services.presence import Presence
@@ -25,6 +26,7 @@ from signal_gateway.storage.fleet import FleetRecord
 log = logger("device")
 
 UNKNOWN = DeviceStatus()
+AGENT = LinkKind.AGENT.value
 REPORTED_WHILE_LINKED = frozenset({PresenceStatus.ERROR.value, PresenceStatus.MAINTENANCE.value})
 
 
@@ -119,12 +121,13 @@ class Devices:
             self._bus.publish(CredentialRevoked(credential_id))
 
     async def new_key(self, device_id: str, operator: Operator) -> tuple[str, str]:
-        """A key of the device's own: its id and the key, shown this once. Its first use revokes the older ones (W-31).
+        """A key of the device's own, a phone or an agent: its id and the key, shown this once. Its first use revokes the older ones (W-31).
 
         Raises DeviceNotFound, DatabaseDown, DiskFull.
         """
-        await self.get(device_id, operator.scope)
-        return await self._credentials.create(CredentialKind.DEVICE, client_id=device_id, actor=operator.subject)
+        record = (await self.get(device_id, operator.scope)).record
+        kind = CredentialKind.CLIENT if record.kind == AGENT else CredentialKind.DEVICE
+        return await self._credentials.create(kind, client_id=device_id, actor=operator.subject)
 
     def _view(self, record: FleetRecord) -> DeviceView:
         presence = self._presence.view_over(record.device_id, record.kept)

@@ -12,7 +12,7 @@ from signal_gateway.domain.events import ClientUnregistered
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.attempts import Attempts
-from signal_gateway.services.authentication import end_of, holder_lives, is_record_token, known_token, signed_token
+from signal_gateway.services.authentication import end_of, has_older_keys, holder_lives, is_record_token, known_token, signed_token
 from signal_gateway.services.credentials import Credentials, is_same, stored_key_id
 from signal_gateway.services.guests import Guests
 from signal_gateway.services.operators import Operators
@@ -78,7 +78,8 @@ class Registration:
         """Make or update the client's record; it is on disk before this returns. The same token gives the same record again.
 
         A record whose key is revoked, expired or gone from the configuration yields to a token issued for the very client, and to
-        nobody else. Raises BadCredentials, TokenExpired, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
+        nobody else; one that still stands yields to a client key that was made for it since.
+        Raises BadCredentials, TokenExpired, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
         """
         client_id = request.client_id
         self._attempts.check(client_id, address)
@@ -103,7 +104,15 @@ class Registration:
         self._attempts.accepted("register", client_id, address)
         log.info("client registered", client_id=client_id, credential_id=claim.credential_id)
         credential_id = claim.credential_id or f"registered:{client_id}"
-        return Principal(LinkKind.AGENT, client_id, credential_id, registered=True, token_digest=digest, expires_at=claim.expires_at)
+        return Principal(
+            LinkKind.AGENT,
+            client_id,
+            credential_id,
+            registered=True,
+            token_digest=digest,
+            has_older_keys=has_older_keys(login, credential_id),
+            expires_at=claim.expires_at,
+        )
 
     async def unregister(self, client_id: str, token: str, address: str) -> None:
         """Delete the client's record: the token is checked first, and must be the one that registered it (S-17, S-18); where that was a
@@ -171,19 +180,20 @@ class Registration:
         if is_configured and configured is not None:
             return _Claim(configured.id, Vouch(issued=True, may_replace=not lives))
         if stored is not None:
-            return self._stored_claim(stored, client_id, lives, now)
+            is_newer = login.registered_at is not None and stored.created_at > login.registered_at
+            return self._stored_claim(stored, client_id, lives, is_newer, now)
         if enrolment is not None:
             return self._enrolment_claim(enrolment)
         return _Claim(None, Vouch()) if self._registration == "open" else None
 
-    def _stored_claim(self, stored: Credential, client_id: str, lives: bool, now: int) -> _Claim | None:
+    def _stored_claim(self, stored: Credential, client_id: str, lives: bool, is_newer: bool, now: int) -> _Claim | None:
         if stored.is_worthless(now) or stored.kind in (CredentialKind.DEVICE, CredentialKind.OPERATOR):
             return None
         if stored.kind is CredentialKind.ENROLMENT:
             return self._enrolment_claim(stored)
         if stored.client_id != client_id:
             return None
-        return _Claim(stored.id, Vouch(issued=True, may_replace=not lives), stored.expires_at)
+        return _Claim(stored.id, Vouch(issued=True, may_replace=not lives or is_newer), stored.expires_at)
 
     def _enrolment_claim(self, enrolment: Credential) -> _Claim | None:
         return None if self._registration == "closed" else _Claim(enrolment.id, Vouch(enrolled_by=enrolment))

@@ -98,7 +98,7 @@ def keep_device_key(connection: Connection, credential: Credential) -> None:
     So a phone that missed the answer is not locked out, and one that asks again and again does not fill the table.
     The newer key has the later `created_at`, however fast they follow each other.
     """
-    live = _live_device_keys(credential.client_id)
+    live = _live_keys(CredentialKind.DEVICE, credential.client_id)
     in_order = select(credentials.c.id, credentials.c.created_at).where(live).order_by(credentials.c.created_at)
     oldest = connection.execute(in_order.limit(1)).first()
     if oldest is not None:
@@ -107,18 +107,21 @@ def keep_device_key(connection: Connection, credential: Credential) -> None:
     create(connection, credential, actor=credential.client_id or "")
 
 
-def revoke_older_device_keys(connection: Connection, credential: Credential, now_ms: int) -> list[str]:
-    """A device came with a newer key of its own: revoke those that were before it. Returns their ids."""
-    older = and_(_live_device_keys(credential.client_id), credentials.c.created_at < credential.created_at)
+def revoke_older_keys(connection: Connection, credential_id: str, now_ms: int) -> list[str]:
+    """A device or client came with a newer key of its own: revoke those that were before it. Returns their ids."""
+    credential = find(connection, credential_id)
+    if credential is None:
+        return []
+    older = and_(_live_keys(credential.kind, credential.client_id), credentials.c.created_at < credential.created_at)
     ids = list(connection.scalars(select(credentials.c.id).where(older)))
-    for credential_id in ids:
-        revoke(connection, credential_id, credential.client_id or "", now_ms)
+    for older_id in ids:
+        revoke(connection, older_id, credential.client_id or "", now_ms)
     return ids
 
 
-def _live_device_keys(device_id: str | None) -> Any:
+def _live_keys(kind: CredentialKind, client_id: str | None) -> Any:
     return and_(
-        credentials.c.client_id == device_id,
-        credentials.c.kind == CredentialKind.DEVICE.value,
+        credentials.c.client_id == client_id,
+        credentials.c.kind == kind.value,
         credentials.c.revoked_at.is_(None),
     )

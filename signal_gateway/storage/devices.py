@@ -90,6 +90,9 @@ class ClientLogin:
     """The key behind the client's record."""
     holder: Credential | None
     """The same, when it is a stored key."""
+    older_keys: int = 0
+    """Live keys of the same client that are older than `credential`."""
+    registered_at: int | None = None
 
 
 _DEVICE_COLUMNS = (
@@ -101,18 +104,22 @@ _older = credentials.alias("older")
 _holders = credentials.alias("holders")
 _nobody = select(literal(1).label("one")).subquery()
 
-# One statement for every case: an unknown id costs the same as a wrong key (H04).
-_PHONE_LOGIN = select(
-    *KEY_COLUMNS,
-    select(func.count())
-    .where(
-        _older.c.client_id == bindparam("device"),
-        _older.c.kind == CredentialKind.DEVICE.value,
+
+def _older_keys(kind: CredentialKind, client: str) -> Any:
+    """How many live keys of this kind the client has that are older than the one it shows."""
+    older = select(func.count()).where(
+        _older.c.client_id == bindparam(client),
+        _older.c.kind == kind.value,
         _older.c.revoked_at.is_(None),
         _older.c.created_at < credentials.c.created_at,
     )
-    .correlate(credentials)
-    .scalar_subquery(),
+    return older.correlate(credentials).scalar_subquery()
+
+
+# One statement for every case: an unknown id costs the same as a wrong key (H04).
+_PHONE_LOGIN = select(
+    *KEY_COLUMNS,
+    _older_keys(CredentialKind.DEVICE, "device"),
     *_DEVICE_COLUMNS,
 ).select_from(
     _nobody.outerjoin(credentials, credentials.c.id == bindparam("key")).outerjoin(devices, devices.c.device_id == bindparam("device"))
@@ -122,6 +129,8 @@ _CLIENT_LOGIN = select(
     registrations.c.token_digest,
     registrations.c.credential_id,
     *(_holders.c[column.name] for column in KEY_COLUMNS),
+    _older_keys(CredentialKind.CLIENT, "client"),
+    registrations.c.registered_at,
 ).select_from(
     _nobody.outerjoin(credentials, credentials.c.id == bindparam("key"))
     .outerjoin(registrations, registrations.c.device_id == bindparam("client"))
@@ -141,7 +150,7 @@ def find_client(connection: Connection, client_id: str, key_id: str) -> ClientLo
     row = connection.execute(_CLIENT_LOGIN, {"client": client_id, "key": key_id}).one()
     digest, credential_id, *rest = row[len(KEY_COLUMNS) :]
     holder = stored_keys.credential_of(rest)
-    return ClientLogin(stored_keys.credential_of(row), None if digest is None else bytes(digest), credential_id, holder)
+    return ClientLogin(stored_keys.credential_of(row), None if digest is None else bytes(digest), credential_id, holder, *rest[-2:])
 
 
 def find_device(connection: Connection, device_id: str) -> DeviceRecord | None:

@@ -31,7 +31,9 @@ class Behaviour:
     names_message_chance: float = 0.0
     """That an `sms_log` or an `rcs_log` says which command it answers. The seed's does not (C-24)."""
     delivery_chance: float = 1.0
-    """That the network tells at all what became of an SMS."""
+    """That the network tells at all what became of an SMS or an RCS message."""
+    read_chance: float = 0.0
+    """That an RCS message which was delivered is read."""
     delivery_s: Seconds = (0.5, 1.5)
     """From sending to the network's report."""
     delivery_failed_chance: float = 0.0
@@ -40,7 +42,9 @@ class Behaviour:
     delivery_pending_chance: float = 0.0
     """That the network first says that it is still trying."""
     reports_parts: bool = True
-    """Whether each part of a long SMS has its own report, with the additive `part` and `parts`."""
+    """Whether each part of a long SMS has its own report."""
+    numbers_parts: bool = True
+    """Whether such a report says by the additive `part` and `parts` of which it is. The seed's does not (T-23)."""
     answer_lost_chance: float = 0.0
     """That a command is obeyed and the phone never says so."""
     restart_chance: float = 0.0
@@ -82,6 +86,7 @@ REAL_LIFE = Behaviour(
     delivery_s=(2.0, 120.0),
     delivery_failed_chance=0.01,
     delivery_twice_chance=0.01,
+    read_chance=0.6,
     answer_lost_chance=0.001,
     restart_chance=0.001,
     price_per_segment=Decimal("0.01"),
@@ -100,6 +105,8 @@ ROUGH = Behaviour(
     delivery_failed_chance=0.05,
     delivery_twice_chance=0.2,
     delivery_pending_chance=0.2,
+    read_chance=0.3,
+    numbers_parts=False,
     answer_lost_chance=0.03,
     restart_chance=0.05,
     restart_s=(5.0, 300.0),

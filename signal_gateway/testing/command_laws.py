@@ -115,7 +115,7 @@ def no_step_leads_back(history: CommandHistory) -> Findings:
     for message_id, steps in history.steps.items():
         before, attempt = CommandState.QUEUED, 1
         for step in steps:
-            if before in ALWAYS_FINAL:
+            if before in ALWAYS_FINAL and not (step.detail or {}).get("read"):  # that it was read is told after its end
                 yield f"{message_id} went from {before.value} to {step.state.value}"
             if step.state is not CommandState.QUEUED and before is not CommandState.QUEUED:
                 is_late = before is CommandState.SENT and step.state is CommandState.UNKNOWN

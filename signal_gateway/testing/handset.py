@@ -183,6 +183,7 @@ class Handset:
         now = self._wall_ms()
         self.sent_rcs.append(SentSms(message_id, data["sim_slot"], data["phone_number"], data["message"], now))
         self._tell(Effect("send_rcs", self._device_id, message_id, data["sim_slot"], now, data["message"]))
+        self._nursery.start_soon(self._deliver_rcs, said)
         await self._answer(message_id, "rcs_log", {**said, "status": "sent"}, is_effect=True)
 
     async def _failure(self, slot: int, parts: int) -> int | None:
@@ -209,11 +210,25 @@ class Handset:
             if not behaviour.happens(random, behaviour.delivery_chance):
                 continue
             await trio.sleep(behaviour.draw_s(random, behaviour.delivery_s))
-            of_part = {"part": part, "parts": parts} if behaviour.reports_parts and parts > 1 else {}
+            of_part = {"part": part, "parts": parts} if behaviour.reports_parts and behaviour.numbers_parts and parts > 1 else {}
             if behaviour.happens(random, behaviour.delivery_pending_chance):
                 await self._report("sms_delivery_report", {**said, **of_part, "status": "pending"})
+            told = {**said, **of_part, "status": status, "timestamp": self._wall_ms()}
             for _ in range(1 + behaviour.happens(random, behaviour.delivery_twice_chance)):
-                await self._report("sms_delivery_report", {**said, **of_part, "status": status, "timestamp": self._wall_ms()})
+                await self._report("sms_delivery_report", told)
+
+    async def _deliver_rcs(self, said: Mapping[str, Any]) -> None:
+        """What became of an RCS message after it was sent: delivered, read, not delivered, or never told."""
+        behaviour, random = self.behaviour, self._random
+        if not behaviour.happens(random, behaviour.delivery_chance):
+            return
+        await trio.sleep(behaviour.draw_s(random, behaviour.delivery_s))
+        is_lost = behaviour.happens(random, behaviour.delivery_failed_chance)
+        told = {"status": "failed", "delivery_report": True} if is_lost else {"status": "delivered"}
+        await self._report("rcs_log", {**said, **told, "timestamp": self._wall_ms()})
+        if not is_lost and behaviour.happens(random, behaviour.read_chance):
+            await trio.sleep(behaviour.draw_s(random, behaviour.delivery_s))
+            await self._report("rcs_log", {**said, "status": "read", "timestamp": self._wall_ms()})
 
     # USSD
 

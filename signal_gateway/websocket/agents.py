@@ -58,6 +58,7 @@ async def hear_connect(link: Link, message: Connect, question: Question) -> None
     )
     link.answer(question, answer)
     link.door.rooms.returned(caller_of(link))
+    await link.door.authentication.retire_older_keys(principal)
 
 
 async def hear_register(link: Link, message: Register, question: Question) -> None:
@@ -86,6 +87,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
     )
     link.answer(question, answer)
     link.door.rooms.returned(caller_of(link))
+    await link.door.authentication.retire_older_keys(principal)
 
 
 async def hear_unregister(link: Link, message: Unregister, question: Question) -> None:
@@ -110,6 +112,7 @@ async def hear_token_refresh(link: Link, message: TokenRefresh, question: Questi
     else:
         principal = await link.door.authentication.agent(link.client_id, message.token, link.address)
     link.authenticated(principal)
+    await link.door.authentication.retire_older_keys(principal)
     link.answer(question, TokenRefreshAck(status=200, expires_at=principal.expires_at))
 
 

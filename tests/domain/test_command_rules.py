@@ -118,6 +118,12 @@ def test_a_late_report_resolves_the_unknown():
     assert (waiting.state, waiting.final_at) == (S.SENT, None)
 
 
+def test_a_late_failure_of_the_unknown_is_tried_again():
+    again = after(command(), dispatched(), TimedOut("m1", AT + 120_000), heard(Outcome.FAILED, at=AT + 130_000))
+    assert (again.state, again.final_at, again.deadline_at) == (S.QUEUED, None, AT + 86_400_000)
+    assert after(again, dispatched(AT + 140_000)).state is S.DISPATCHED
+
+
 def test_a_link_lost_repeats_what_may_be_repeated():
     on_way = after(command(), dispatched())
     assert unchanged(on_way, LinkLost("m1", LATER))

@@ -14,6 +14,7 @@ from protocol.phone_reports import (
     REPORT_TYPES,
     AlarmData,
     HeartbeatData,
+    RcsLogData,
     ReportData,
     SmsLogData,
     UnknownReport,
@@ -329,3 +330,11 @@ def test_a_path_begins_where_the_report_stands():
     with pytest.raises(InvalidField) as caught:
         read_report({"type": "alarm", "data": {"alarm_type": 1}}, "data")
     assert caught.value.field == "data.data.alarm_type"
+
+
+@pytest.mark.parametrize("status", ["sent", "failed", "delivered", "read"])
+def test_rcs_log_tells_of_the_delivery_too(status: str):
+    read = read_report({"type": "rcs_log", "data": {"phone_number": "1", "status": status, "delivery_report": True}})
+    assert read.data == RcsLogData(phone_number="1", status=status, delivery_report=True)  # type: ignore[arg-type]
+    with pytest.raises(InvalidField):
+        read_report({"type": "rcs_log", "data": {"phone_number": "1", "status": "seen"}})

@@ -253,9 +253,31 @@ async def test_rcs_has_its_own_log_and_what_is_unknown_is_ignored(autojump_clock
     desk = Desk(nursery, replace(FLAWLESS, names_message_chance=1))
     desk.tell("send_rcs", "r1", sim_slot=0, phone_number=NUMBER, message="hi", message_type="text")
     desk.tell("make_coffee", "c1")
-    await trio.sleep(1)
+    await trio.sleep(0.4)
     assert [(kind, data["message_id"]) for _, kind, data in desk.said] == [("rcs_log", "r1")]
     assert [sent.message_id for sent in desk.handset.sent_rcs] == ["r1"]
+
+
+async def test_an_rcs_message_is_told_as_delivered_and_read_or_as_not_delivered(autojump_clock: MockClock, nursery: trio.Nursery):
+    desk = Desk(nursery, replace(FLAWLESS, read_chance=1))
+    desk.tell("send_rcs", "r1", sim_slot=0, phone_number=NUMBER, message="hi", message_type="text")
+    await trio.sleep(5)
+    assert desk.kinds() == ["rcs_log sent", "rcs_log delivered", "rcs_log read"]
+    desk.handset.behaviour = replace(FLAWLESS, read_chance=1, delivery_failed_chance=1)
+    desk.tell("send_rcs", "r2", sim_slot=0, phone_number=NUMBER, message="hi", message_type="text")
+    await trio.sleep(5)
+    assert desk.kinds()[3:] == ["rcs_log sent", "rcs_log failed"]
+    assert desk.said[-1][2]["delivery_report"] is True
+
+
+async def test_a_phone_of_the_seed_reports_each_part_and_numbers_none(autojump_clock: MockClock, nursery: trio.Nursery):
+    desk = Desk(nursery, replace(FLAWLESS, numbers_parts=False))
+    desk.tell("send_sms", "m1", sim_slot=0, phone_number=NUMBER, message="x" * 400)
+    await trio.sleep(10)
+    assert desk.kinds() == ["sms_log sent", *["sms_delivery_report delivered"] * 3]
+    reports = [data for _, kind, data in desk.said if kind == "sms_delivery_report"]
+    assert all("part" not in data for data in reports)
+    assert len({data["timestamp"] for data in reports}) == 3
 
 
 def test_presets_are_named_as_the_command_line_names_them_and_get_rougher():
