@@ -19,6 +19,10 @@ VERSION: Final = "1.0.0"
 
 TOKEN_CHARS_MAX: Final = 4096
 SDP_CHARS_MAX: Final = 32_768
+SDP_BYTES_MAX: Final = 40_000
+"""Of an SDP as JSON writes it: whatever else stands in its signal, that fits a frame when it is passed on."""
+SDP_SHORT_CHARS: Final = SDP_BYTES_MAX // 6
+"""So short a one fits, whatever its characters are."""
 CANDIDATE_CHARS_MAX: Final = 1024
 CAPABILITIES_MAX: Final = 64
 CAPABILITY_CHARS_MAX: Final = 64
@@ -363,6 +367,10 @@ def read_agent_message(payload: object, shape: type[M], at: str = "") -> M:
         message = read_fields(payload, shape, at)
     except InvalidField as error:
         raise _missing_or_invalid(error.field, at) from None
+    for name in ("sdp", "offer_sdp"):
+        sdp: str | None = getattr(message, name, None)
+        if sdp is not None and len(sdp) > SDP_SHORT_CHARS and len(msgspec.json.encode(sdp)) > SDP_BYTES_MAX:
+            raise _missing_or_invalid(f"{at}.{name}".removeprefix("."), at)
     metadata: object = getattr(message, "metadata", None)
     if metadata and len(msgspec.json.encode(metadata)) > METADATA_BYTES_MAX:
         raise _missing_or_invalid(f"{at}.metadata".removeprefix("."), at)

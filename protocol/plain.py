@@ -41,6 +41,8 @@ _SIGNALS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     for frame_type in (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
 }
 _encode: Final = msgspec.json.Encoder().encode
+SHORT_BYTES: Final = 16_384
+"""Longer frames are not plain: what is passed on has more in it, and must fit a frame, too."""
 _OF_CANDIDATES: Final = (b'"sdpMid":', b'"sdpMLineIndex":')
 _ALWAYS_WRITTEN: Final[Mapping[type, tuple[bytes, ...]]] = {
     SignalOffer: (b'"version":',),
@@ -59,7 +61,7 @@ def plain_signal(data: bytes, client_id: str) -> Signal | None:
     sender. Written again, it then has the same colons, and those of what is added: the sender, and fields that are always written.
     What differs is read the long way, where the fault is found, too: so nothing passes here that would not pass there.
     """
-    if len(data) <= HEADER_BYTES or data[0] != START_BYTE or data[_KIND_AT] != PayloadKind.JSON.value:
+    if not HEADER_BYTES < len(data) <= SHORT_BYTES or data[0] != START_BYTE or data[_KIND_AT] != PayloadKind.JSON.value:
         return None
     read = _SIGNALS.get(data[_TYPE_AT])
     if read is None or data[_LENGTH_HIGH_AT] << 8 | data[_LENGTH_AT] != len(data) - HEADER_BYTES:

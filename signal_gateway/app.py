@@ -151,7 +151,7 @@ class Gateway:
         self.rooms = Rooms(database, writer, bus, config.rooms, metrics, wall_ms, new_uuid)
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
         self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
-        self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus)
+        self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus, self.rooms)
         self.authentication = Authentication(database, writer, bus, *keys, subscriber_ids, self.directory, wall_ms, auth.device_key_days)
         self.registration = Registration(database, writer, bus, *keys, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)

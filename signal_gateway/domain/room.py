@@ -98,6 +98,8 @@ class Seat:
     """Members whose offer or answer it was given: from then on their candidates mean something to it."""
     early: dict[str, list[object]] = field(default_factory=dict[str, list[object]])
     """Candidates that came before their description, by sender."""
+    early_since_s: dict[str, float] = field(default_factory=dict[str, float])
+    """Since when the first of them waits."""
     held: list[object] = field(default_factory=list[object])
     """What is to be said when its link is back."""
     end: StayEnd | None = None
@@ -107,12 +109,24 @@ class Seat:
         """The client has nothing of before: its page was loaded again, say."""
         self.described_by.clear()
         self.early.clear()
+        self.early_since_s.clear()
         self.held.clear()
 
     def forget(self, client_id: str) -> None:
         """Whoever this is, what they said before means nothing any more."""
         self.described_by.discard(client_id)
         self.early.pop(client_id, None)
+        self.early_since_s.pop(client_id, None)
+
+    def overdue(self, until_s: float) -> list[list[object]]:
+        """Early candidates that have waited since then or longer, taken out; from now on those who sent them need not describe first."""
+        if not self.early:
+            return []
+        clients = [client_id for client_id, since_s in self.early_since_s.items() if since_s <= until_s]
+        self.described_by.update(clients)
+        for client_id in clients:
+            del self.early_since_s[client_id]
+        return [self.early.pop(client_id) for client_id in clients if client_id in self.early]
 
 
 @dataclass(slots=True, eq=False)

@@ -36,7 +36,7 @@ def goes_straight(room: Room, source: Seat, to: str) -> bool:
     return target is not None and target is not source and target.lost_at_s is None and source.client_id in target.described_by
 
 
-def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: object, rules: RoomRules) -> Routed:
+def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: object, rules: RoomRules, now_s: float) -> Routed:
     """To whom a member's signal goes: to one, or to all others. Raises MemberNotFound, TooManySignals.
 
     What the room's sender says to all is also kept for those who come later.
@@ -53,6 +53,8 @@ def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: ob
             raise MemberNotFound("Nobody else is in this room")
     routed = Routed()
     for target in targets:
+        if kind is SignalKind.CANDIDATE and client_id not in target.described_by:
+            target.early_since_s.setdefault(client_id, now_s)
         _give(target, client_id, kind, signal, routed, rules, is_only=to is not None)
     return routed
 
@@ -86,6 +88,7 @@ def _give(target: Seat, client_id: str, kind: SignalKind, signal: object, routed
         target.described_by.add(client_id)
         if target.early:
             early = target.early.pop(client_id, early)
+            target.early_since_s.pop(client_id, None)
     elif client_id not in target.described_by:
         _hold(target, target.early.setdefault(client_id, []), signal, rules, is_only=is_only)
         routed.held += 1

@@ -28,6 +28,8 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """When the sender leaves: the room ends; its oldest receiver sends; or it waits `departure_grace_s` for another sender."""
     signals_held_max: int = 200
     """Signals kept for one member: candidates that overtook their description, and what comes while its link is lost."""
+    early_s: float = 5.0
+    """For which candidates that overtook their description wait for it; then they are passed on without it."""
     archive_write_s: float = 0.25
     """How often what has changed is given to the archive. A crash may lose that much of it."""
     guest_token_s: int = 86_400
@@ -39,8 +41,8 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if min(self.max, self.per_client_max, self.max_receivers, self.guest_token_s) < 1 or self.signals_held_max < 0:
             raise ValueError("max, per_client_max, max_receivers and guest_token_s must be above 0, signals_held_max not below 0")
-        if min(self.departure_grace_s, self.restart_grace_s) < 0:
-            raise ValueError("departure_grace_s and restart_grace_s must not be below 0")
+        if min(self.departure_grace_s, self.restart_grace_s, self.early_s) < 0:
+            raise ValueError("departure_grace_s, restart_grace_s and early_s must not be below 0")
         if min(self.empty_s, self.life_s, self.archive_write_s) <= 0:
             raise ValueError("empty_s, life_s and archive_write_s must be above 0")
 

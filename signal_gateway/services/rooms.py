@@ -19,6 +19,7 @@ from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomSta
 from signal_gateway.domain.signals import SignalKind, goes_straight, route, welcome
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.room_archive import RoomArchive, restored
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -31,7 +32,7 @@ SERVER = "server"
 """Who ends rooms and stays when nobody does."""
 ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
 """Why rooms end: words of ours."""
-OUR_REASONS = ("unregistered", "moved")
+OUR_REASONS = ("unregistered", "moved", "disconnected")
 """Of leaving, beside those that members give themselves, which are their own words and for the archive alone."""
 EVENTS: Mapping[str, Literal["member_joined", "member_left", "room_terminated"]] = {
     "joined": "member_joined",
@@ -65,7 +66,6 @@ class Rooms:
         new_uuid: Callable[[], UUID],
     ) -> None:
         self._database = database
-        self._writer = writer
         self._bus = bus
         self._settings = settings
         self._rules = settings.rules()
@@ -73,8 +73,7 @@ class Rooms:
         self._new_uuid = new_uuid
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
-        self._changed: dict[str, Room] = {}
-        self._changed_seats: dict[str, tuple[str, Seat]] = {}
+        self._archive = RoomArchive(writer, PEER_TO_PEER, settings.max)
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
         self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
@@ -114,7 +113,7 @@ class Rooms:
             log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
         else:
             room.sit_again(seat, caller.session_id, caller.generation)
-            self._note(room, seat)
+            self._archive.note(room, seat)
             self._tell(room, "joined", caller.client_id, wanted, "returned")
         return room
 
@@ -147,7 +146,7 @@ class Rooms:
             self._bus.publish(SignalDue((to,), signal))
             return
         try:
-            routed = route(room, seat, kind, to, signal, self._rules)
+            routed = route(room, seat, kind, to, signal, self._rules, trio.current_time())
         except TooManySignals:
             self._limits.add("rooms.signals_held_max")
             raise
@@ -160,6 +159,21 @@ class Rooms:
                 self._bus.publish(SignalDue((member_id,), early))
         if routed.held:
             counts[kind, "held"] += routed.held
+
+    def missed(self, client_id: str, room_id: str, signal: object) -> None:
+        """A signal found no link of its member, whose end is under way: it is kept for the next one."""
+        room = self._rooms.get(room_id)
+        seat = None if room is None else room.seats.get(client_id)
+        if seat is None:
+            return
+        if len(seat.held) >= self._rules.signals_held_max:
+            self._limits.add("rooms.signals_held_max")
+            return
+        seat.held.append(signal)
+
+    def depart(self, client_id: str) -> None:
+        """A client says that it goes: its seats are free at once (S-30)."""
+        self._leave_all(client_id, "disconnected", Leaving.VOLUNTARY)
 
     def returned(self, caller: Caller) -> None:
         """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile."""
@@ -208,9 +222,9 @@ class Rooms:
                 if trio.current_time() >= sweep_at_s:
                     sweep_at_s = trio.current_time() + SWEEP_EVERY_S
                     self._sweep(trio.current_time())
-                self._flush()
+                self._archive.flush()
         finally:
-            self._flush()
+            self._archive.flush()
 
     # inside
 
@@ -238,7 +252,7 @@ class Rooms:
             raise TooManyRooms
         room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata, is_made=is_made)
         self._rooms[room.room_id] = room
-        self._note(room)
+        self._archive.note(room)
         return room
 
     def _sit(self, room: Room, caller: Caller, role: RoomRole, metadata: Mapping[str, Any] | None) -> None:
@@ -254,7 +268,7 @@ class Rooms:
         )
         room.sit(seat)
         self._of_client.setdefault(caller.client_id, {})[room.room_id] = room
-        self._note(room, seat)
+        self._archive.note(room, seat)
 
     def _rise(self, room: Room, client_id: str, reason: str, leaving: Leaving, by: str, *, tells_them: bool = False) -> None:
         """A seat is given up, or taken away; what becomes of the room follows from who is left."""
@@ -262,7 +276,7 @@ class Rooms:
         room.rise(client_id)
         self._forget(client_id, room)
         seat.end = StayEnd(self._wall_ms(), reason, leaving, by)
-        self._note(room, seat)
+        self._archive.note(room, seat)
         told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
         self._tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
@@ -274,7 +288,7 @@ class Rooms:
     def _go_on_without_sender(self, room: Room, leaving: Leaving, by: str) -> None:
         policy = self._rules.sender_leaves
         if policy == "promote" and (promoted := room.promote()) is not None:
-            self._note(room, promoted)
+            self._archive.note(room, promoted)
             self._tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
         elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
             self._end(room, RoomState.TERMINATED, "sender_left", by)
@@ -289,29 +303,10 @@ class Rooms:
         for seat in room.seats.values():
             self._forget(seat.client_id, room)
             seat.end = StayEnd(now, reason, Leaving.ENDED, by)
-        self._note(room, *room.seats.values())
+        self._archive.note(room, *room.seats.values())
         room.seats.clear()
         self._ends.add(reason)
         log.info("room ended", room_id=room.room_id, reason=reason)
-
-    def _note(self, room: Room, *seats: Seat) -> None:
-        """The archive is to know of it: soon, and of what changes meanwhile only the last."""
-        self._changed[room.room_id] = room
-        for seat in seats:
-            self._changed_seats[seat.stay_id] = (room.room_id, seat)
-
-    def _flush(self) -> None:
-        """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
-        if not self._changed:
-            return
-        rows = [archive.room_row(room, PEER_TO_PEER) for room in self._changed.values()]
-        rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
-        if self._writer.put(rows):
-            self._changed.clear()
-            self._changed_seats.clear()
-        elif len(self._changed) > self._settings.max:
-            self._changed = {room_id: room for room_id, room in self._changed.items() if room.end is None}
-            self._changed_seats = {stay_id: known for stay_id, known in self._changed_seats.items() if known[1].end is None}
 
     def _forget(self, client_id: str, room: Room) -> None:
         rooms = self._of_client[client_id]
@@ -322,6 +317,14 @@ class Rooms:
     def _leave_all(self, client_id: str, reason: str, leaving: Leaving) -> None:
         for room in list(self._of_client.get(client_id, {}).values()):
             self._rise(room, client_id, reason, leaving, client_id)
+
+    def _give_late(self, seat: Seat, early: Sequence[object]) -> None:
+        """Candidates whose description did not come: their member may make something of them, and nobody is left without a word."""
+        if seat.lost_at_s is not None:
+            seat.held.extend(early)
+            return
+        for signal in early:
+            self._bus.publish(SignalDue((seat.client_id,), signal))
 
     def _regain(self, seat: Seat) -> None:
         seat.lost_at_s = None
@@ -344,6 +347,9 @@ class Rooms:
 
     def _sweep(self, now_s: float) -> None:
         for room in list(self._rooms.values()):
+            for seat in room.seats.values():
+                for early in seat.overdue(now_s - self._settings.early_s):
+                    self._give_late(seat, early)
             for seat in room.lost_for_good(now_s, self._rules):
                 if seat.client_id in room.seats:  # the room may have ended with one before
                     self._rise(room, seat.client_id, "link_lost", Leaving.LOST, SERVER)
@@ -359,16 +365,9 @@ class Rooms:
         now_s, now = trio.current_time(), self._wall_ms()
         lost_at_s = now_s + self._settings.restart_grace_s - self._rules.grace_s
         for known in found:
-            room = Room(known.room_id, known.created_at, known.created_by, now_s - (now - known.created_at) / 1000, known.metadata)
-            room.stays, room.banned, room.is_made = known.stays, set(known.banned), known.is_made
-            for stay in known.seats:
-                seat = Seat(
-                    stay.client_id, RoomRole(stay.role), stay.stay_id, stay.session_id, stay.joined_at, 0, -1, stay.metadata, lost_at_s
-                )
-                room.seats[seat.client_id] = seat
-                self._of_client.setdefault(seat.client_id, {})[room.room_id] = room
-            if room.stays and room.sender is None:
-                room.senderless_since_s = lost_at_s
+            room = restored(known, now_s, now, lost_at_s)
+            for client_id in room.seats:
+                self._of_client.setdefault(client_id, {})[room.room_id] = room
             self._rooms[room.room_id] = room
             if room.stays and not room.seats:  # the end was not written any more
                 self._end(room, RoomState.TERMINATED, "server_restart", SERVER)

@@ -108,7 +108,7 @@ def stay_row(room_id: str, seat: Seat) -> Upsert:
         "joined_at": seat.joined_at,
         "last_activity_at": seat.joined_at if end is None else end.at,
         "left_at": None if end is None else end.at,
-        "left_reason": None if end is None else end.reason[:REASON_CHARS],
+        "left_reason": None if end is None else end.reason.replace("\0", "")[:REASON_CHARS],
         "left_by": None if end is None else end.by,
         "final_status": None if end is None else end.leaving.value,
     }

@@ -128,7 +128,9 @@ def hear_plain_beat(link: Link) -> None:
 
 
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
-    """DISCONNECT: the client goes, and says so."""
+    """DISCONNECT: the client goes, and says so. Its rooms are left."""
+    if link.principal is not None:
+        link.door.rooms.depart(link.client_id)
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
 
 

@@ -42,6 +42,11 @@ class LiveLink(Protocol):
         ...
 
     @property
+    def is_fenced(self) -> bool:
+        """Whether nothing is said to it any more."""
+        ...
+
+    @property
     def encoding(self) -> tuple[bool, int]:
         """In which it is spoken to: whether in text, and the payload kind of frames."""
         ...

@@ -211,6 +211,11 @@ class Link:
         self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid_bytes(), message), name)
 
     @property
+    def is_fenced(self) -> bool:
+        """Whether nothing of it is heard any more, and nothing but a goodbye is said."""
+        return self._fenced
+
+    @property
     def encoding(self) -> tuple[bool, int]:
         """In which we speak to it unasked: whether in text, and the payload kind of frames."""
         return (not self.speaks_frames, self.payload_kind)

@@ -4,6 +4,7 @@ A signal goes out as it came in, with `from` filled in; it is written once for a
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,7 +31,7 @@ from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegist
 from signal_gateway.domain.events import RoomChanged, SignalDue
 from signal_gateway.domain.room import Room
 from signal_gateway.domain.signals import SignalKind
-from signal_gateway.services.rooms import PEER_TO_PEER, Caller
+from signal_gateway.services.rooms import PEER_TO_PEER, Caller, Rooms
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.hub import Hub
@@ -46,8 +47,9 @@ _KINDS: Mapping[type, SignalKind] = {
 class RoomSpeaker:
     """Says to members of rooms what they are to hear."""
 
-    def __init__(self, hub: Hub, bus: Bus) -> None:
+    def __init__(self, hub: Hub, bus: Bus, rooms: Rooms) -> None:
         self._hub = hub
+        self._rooms = rooms
         bus.subscribe(SignalDue, self._say_signal)
         bus.subscribe(RoomChanged, self._say_change)
 
@@ -56,14 +58,19 @@ class RoomSpeaker:
         self._say(event.to, message, "room_event")
 
     def _say_signal(self, event: SignalDue) -> None:
-        self._say(event.to, event.signal, SIGNAL_NAMES[type(event.signal)])
+        signal: Any = event.signal
+        for client_id in self._say(event.to, signal, SIGNAL_NAMES[type(signal)]):
+            self._rooms.missed(client_id, signal.room_id, signal)
 
-    def _say(self, to: Sequence[str], message: object, name: str) -> None:
+    def _say(self, to: Sequence[str], message: object, name: str) -> Sequence[str]:
+        """Say it to all of these; returns those who have no link here, or one that is closing."""
+        missed: list[str] = []
         written: dict[tuple[bool, int], tuple[bytes, int]] = {}
         link_of = self._hub.link_of
         for client_id in to:
             link = link_of(client_id)
-            if link is None:
+            if link is None or link.is_fenced:
+                missed.append(client_id)
                 continue
             encoding = link.encoding
             found = written.get(encoding)
@@ -72,6 +79,7 @@ class RoomSpeaker:
                 payload = dialect.say(is_text, payload_kind, link.new_uuid_bytes(), message)
                 found = written[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
             link.put_frame(*found, name)
+        return missed
 
 
 def hear_room_create(link: Link, message: WebrtcRoomCreate, question: Question) -> None:

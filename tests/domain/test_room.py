@@ -24,7 +24,7 @@ def room_of(*clients: str) -> Room:
 def say(
     room: Room, client_id: str, kind: SignalKind, signal: str, to: str | None = None
 ) -> tuple[list[str], list[tuple[str, object]], int]:
-    routed = route(room, room.seats[client_id], kind, to, signal, RULES)
+    routed = route(room, room.seats[client_id], kind, to, signal, RULES, 100.0)
     return routed.at_once, routed.after, routed.held
 
 

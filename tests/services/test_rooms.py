@@ -52,7 +52,7 @@ HAPPENINGS = st.lists(
         st.sampled_from(CLIENTS),
         st.sampled_from(CLIENTS),
         st.sampled_from(SignalKind),
-        st.sampled_from([0.5, 5.0, 21.0]),
+        st.sampled_from([0.5, 4.0, 21.0]),
     ),
     min_size=12,
     max_size=40,

@@ -9,7 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from protocol.agent import SignalOffer
 from signal_gateway.config import Config
+from signal_gateway.domain.signals import SignalKind
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.room_settings import RoomsSettings
@@ -179,6 +181,64 @@ async def test_a_signal_draws_one_token_of_its_rate_be_it_passed_on_or_refused(a
             assert (await a.hear())[1]["reason"] == "member_not_found"
         await a.say("signal_answer", room_id=room_id, to="b", sdp=ANSWER)
         assert (await a.hear())[1]["reason"] == "rate_limited"
+
+
+@pytest.mark.parametrize("letter", ["é", "\x01", "a"])
+async def test_an_sdp_that_would_not_fit_a_frame_is_refused_and_the_longest_that_may_be_arrives(
+    autojump_clock: MockClock, cast: Cast, one_world: World, letter: str
+):
+    a, b = await cast("a", "text"), await cast("b", "json")
+    room_id = await a.create()
+    await b.join(room_id)
+    await a.hear()
+    longest = {"é": 19_999, "\x01": 6_666, "a": 32_768}[letter]
+    await a.say("signal_offer", room_id=room_id, to="b", sdp=letter * longest)
+    assert len((await b.hear())[1]["sdp"]) == longest
+    await a.say("signal_offer", room_id=room_id, to="b", sdp=letter * (longest + 1))
+    told, error = await a.hear()
+    assert (told, error["status"], error["details"]["field"]) == ("error", 400, "data.sdp")
+    assert not one_world.metrics.errors.values[("subscriber",)]
+
+
+async def test_a_signal_for_a_link_that_is_closing_waits_for_the_next_one(autojump_clock: MockClock, one_world: World, cast: Cast):
+    a = await cast("a")
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+        await a.hear()
+        link = one_world.gateway.hub.link_of("b")
+        assert link is not None
+        link.close_soon(1011, "for the test")
+        one_world.gateway.rooms.signal("a", room_id, SignalKind.OFFER, "b", SignalOffer(room_id=room_id, sender="a", to="b", sdp=OFFER))
+    async with member(one_world, "b") as b:
+        assert (await b.hear())[1]["sdp"] == OFFER
+
+
+async def test_candidates_whose_description_does_not_come_are_passed_on_after_five_seconds(autojump_clock: MockClock, cast: Cast):
+    a, b = await cast("a"), await cast("b")
+    room_id = await a.create()
+    await b.join(room_id)
+    await a.hear()
+    begun_at = trio.current_time()
+    await a.say("signal_ice_candidate", room_id=room_id, to="b", candidate=None)
+    assert (await b.hear())[0] == "signal_ice_candidate"
+    assert 4.9 < trio.current_time() - begun_at < 6.5
+    await a.say("signal_ice_candidate", room_id=room_id, to="b", candidate=None)
+    assert (await b.hear())[0] == "signal_ice_candidate"
+    assert trio.current_time() - begun_at < 6.6
+
+
+async def test_who_says_disconnect_leaves_at_once(autojump_clock: MockClock, one_world: World, cast: Cast):
+    a = await cast("a")
+    room_id = await a.create()
+    async with member(one_world, "b", "text") as b:
+        await b.join(room_id)
+        await a.hear()
+        begun_at = trio.current_time()
+        await b.client.send('{"type": "disconnect", "data": {}}')
+        _, event = await a.hear()
+        assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "b", "disconnected")
+        assert trio.current_time() - begun_at < 1
 
 
 async def test_what_a_client_says_of_its_own_name_is_not_believed(autojump_clock: MockClock, cast: Cast):

@@ -1,0 +1,50 @@
+"""The archive of rooms follows memory: what has changed is written as it is by then, a few times a second; and read at the start."""
+
+from signal_gateway.domain.room import Room, RoomRole, Seat
+from signal_gateway.storage import rooms as archive
+from signal_gateway.storage.batch_writer import BatchWriter
+from signal_gateway.storage.rooms import OpenRoom
+
+
+class RoomArchive:
+    """Knows which rooms and stays the archive has not seen as they are. Nothing here waits."""
+
+    def __init__(self, writer: BatchWriter, app_id: str, rooms_max: int) -> None:
+        self._writer = writer
+        self._app_id = app_id
+        self._rooms_max = rooms_max
+        self._changed: dict[str, Room] = {}
+        self._changed_seats: dict[str, tuple[str, Seat]] = {}
+
+    def note(self, room: Room, *seats: Seat) -> None:
+        """The archive is to know of it: soon, and of what changes meanwhile only the last."""
+        self._changed[room.room_id] = room
+        for seat in seats:
+            self._changed_seats[seat.stay_id] = (room.room_id, seat)
+
+    def flush(self) -> None:
+        """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
+        if not self._changed:
+            return
+        rows = [archive.room_row(room, self._app_id) for room in self._changed.values()]
+        rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
+        if self._writer.put(rows):
+            self._changed.clear()
+            self._changed_seats.clear()
+        elif len(self._changed) > self._rooms_max:
+            self._changed = {room_id: room for room_id, room in self._changed.items() if room.end is None}
+            self._changed_seats = {stay_id: known for stay_id, known in self._changed_seats.items() if known[1].end is None}
+
+
+def restored(known: OpenRoom, now_s: float, now_ms: int, lost_at_s: float) -> Room:
+    """A room that was open when the last process ended. Everybody's seat is kept, as if its link was lost at `lost_at_s`."""
+    room = Room(known.room_id, known.created_at, known.created_by, now_s - (now_ms - known.created_at) / 1000, known.metadata)
+    room.stays, room.banned, room.is_made = known.stays, set(known.banned), known.is_made
+    for stay in known.seats:
+        role = RoomRole(stay.role)
+        room.seats[stay.client_id] = Seat(
+            stay.client_id, role, stay.stay_id, stay.session_id, stay.joined_at, 0, -1, stay.metadata, lost_at_s
+        )
+    if room.stays and room.sender is None:
+        room.senderless_since_s = lost_at_s
+    return room
