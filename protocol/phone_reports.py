@@ -104,6 +104,10 @@ class AlarmData(_Placed, frozen=True, kw_only=True):
     alarm_type: AlarmType
     message: str | None = None
     severity: Severity | None = None
+    sim_slot: Int32 | None = None
+    """Additive: which SIM it is of."""
+    cleared: bool | None = None
+    """Additive: it is over."""
 
 
 class SmsLogData(_Placed, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from signal_gateway.config_values import read_value
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.observe.logs import LoggingSettings
 from signal_gateway.observe.plain_http import MetricsSettings
-from signal_gateway.services.alarms import AlarmsSettings
+from signal_gateway.services.alarm_settings import AlarmsSettings
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.limits import LimitsSettings

@@ -149,8 +149,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Why a queued command is not on its way yet: a stable word, and until when, where that is known."""
 
     reason: str
-    """offline | not_before | busy | guard_interval | daily_limit | monthly_limit | recipients_limit | low_balance | sim_parked |
-    sim_disabled | no_sim | order"""
+    """offline | no_phone | not_before | busy | guard_interval | daily_limit | monthly_limit | exceeds_daily_limit |
+    exceeds_monthly_limit | recipients_limit | low_balance | sim_parked | sim_disabled | no_sim | order"""
     until: int | None = None
 
 

@@ -20,6 +20,8 @@ SENT, DELIVERED, FAILED, UNKNOWN = CommandState.SENT, CommandState.DELIVERED, Co
 RANKS: Mapping[CommandState, int] = {QUEUED: 0, DISPATCHED: 1, ACCEPTED: 2, UNKNOWN: 3, SENT: 4, DELIVERED: 5}
 """Forward is up, within one attempt. States that end a command are above all that lead to them."""
 _OF_OUTCOME: Mapping[Outcome, CommandState] = {Outcome.ACCEPTED: ACCEPTED, Outcome.SENT: SENT, Outcome.DELIVERED: DELIVERED}
+TRIED_BY, TRIED_SIM = "tried_by", "tried_sim_slot"
+"""In the result of a command that waits for any phone again: which one had it last, and by which SIM."""
 REQUEUEABLE = frozenset({CommandState.DEAD, FAILED, CommandState.EXPIRED, UNKNOWN})
 """What an operator may send on its way again: it has ended, and not well."""
 
@@ -83,6 +85,7 @@ class Dispatched(msgspec.Struct, frozen=True):
             device_id=self.device_id,
             sim_slot=self.sim_slot if command.uses_sim else None,
             attempts=attempt,
+            result=_untraced(command.result),
             not_before=None,
             deadline_at=self.at + round(1000 * (policy.dispatched_s + _delay_s(command))),
             dispatched_at=self.at,
@@ -158,6 +161,7 @@ class Heard(msgspec.Struct, frozen=True):
     def apply(self, command: Command, policy: CommandPolicy) -> Change | None:
         """Forward within the attempt; a failure begins another one or ends it. None for what it has been told before."""
         answer = self.answer
+        command = _as_tried(command, answer.device_id)
         if command.device_id != answer.device_id or command.kind not in answer.kinds:
             return None
         if answer.report_id is not None and answer.report_id == command.last_report:  # said again: not about the attempt that followed
@@ -304,9 +308,24 @@ def _queued_again(command: Command, at: int, not_before: int, detail: Mapping[st
 
 
 def _unchosen(command: Command) -> Command:
-    if command.any_device:
-        command = msgspec.structs.replace(command, device_id=None)
+    """Phone and SIM are chosen anew; who had it last is noted, for a late word of that phone."""
+    if command.any_device and command.device_id is not None:
+        trace = {TRIED_BY: command.device_id} | ({} if command.sim_slot is None else {TRIED_SIM: command.sim_slot})
+        command = msgspec.structs.replace(command, device_id=None, result={**(command.result or {}), **trace})
     return msgspec.structs.replace(command, sim_slot=None) if command.any_sim else command
+
+
+def _as_tried(command: Command, device_id: str) -> Command:
+    """A command that waits for any phone again, as this one had it last: it may have done it after all."""
+    known = command.result or {}
+    if command.state is not QUEUED or command.device_id is not None or known.get(TRIED_BY) != device_id:
+        return command
+    sim_slot = known.get(TRIED_SIM) if command.sim_slot is None else command.sim_slot
+    return msgspec.structs.replace(command, device_id=device_id, sim_slot=sim_slot, result=_untraced(known))
+
+
+def _untraced(result: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return {name: value for name, value in (result or {}).items() if name not in (TRIED_BY, TRIED_SIM)} or None
 
 
 def _ended(

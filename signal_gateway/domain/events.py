@@ -88,6 +88,15 @@ class CommandChanged:
     command: Command
     detail: str | None = None
     """What brought it there, where that is of interest: `delivery_report`."""
+    device_id: str | None = None
+    sim_slot: int | None = None
+    """Who had it, by which SIM, when it changed: a command for any phone, or by any SIM, is queued again without them."""
+
+    @classmethod
+    def between(cls, before: Command, after: Command, detail: str | None = None) -> "CommandChanged":
+        """The change from one state to the next."""
+        sim_slot = after.sim_slot if before.sim_slot is None else before.sim_slot
+        return cls(after, detail, before.device_id or after.device_id, sim_slot)
 
 
 @dataclass(frozen=True, slots=True)

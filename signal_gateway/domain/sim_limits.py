@@ -19,6 +19,8 @@ UNLIMITED = 1_000_000_000
 """What is left where no limit holds."""
 
 
+NEVER = frozenset({"exceeds_daily_limit", "exceeds_monthly_limit"})
+"""Reasons to wait that only another limit, or no limit, ends: the SMS has more parts than may be sent in a whole day, or month."""
 SWITCHED_OFF_FOR_BALANCE = "sim_balance_low"
 """A SIM that was switched off for this may still dial: no other way leads to a better balance."""
 
@@ -162,6 +164,10 @@ def remaining(rules: SimRules, usage: SimUsage, now_ms: int) -> int:
 def _limit(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: bool, now_ms: int) -> Wait | None:
     of_now = rules.windows(now_ms)
     rolled = _rolled(usage, of_now)
+    if units > rules.monthly_max:
+        return Wait("exceeds_monthly_limit")
+    if units > rules.daily_max:
+        return Wait("exceeds_daily_limit")
     if rolled.month_used + units > rules.monthly_max:
         return Wait("monthly_limit", of_now.month_ends_at)
     if is_new_recipient and rules.recipients_max and rolled.recipients >= rules.recipients_max:

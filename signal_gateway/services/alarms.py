@@ -4,66 +4,62 @@ Thresholds are looked at with every heartbeat, and cost nothing while nothing ch
 the database.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-import msgspec
 import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
-from signal_gateway.domain.alarm import SIM_SLOTS, Alarm, AlarmKey, AlarmType, Hysteresis, Reading, Severity, readings
+from signal_gateway.domain.alarm import (
+    CLEARED_BY_PEOPLE,
+    SIM_ALARMS,
+    SIM_ERROR,
+    SIM_SLOTS,
+    Alarm,
+    AlarmKey,
+    AlarmType,
+    Hysteresis,
+    Reading,
+    Severity,
+    balance_reading,
+    blocked_by,
+    is_enabled,
+    proved_by,
+    readings,
+)
 from signal_gateway.domain.command import Command, CommandState
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
 from signal_gateway.domain.events import (
     AlarmChanged,
     CommandChanged,
+    DeviceDeleted,
     DeviceLinked,
     DeviceSeen,
     DeviceUnlinked,
     ReportFiled,
     SettingsChanged,
     SimChanged,
-    SimSwitched,
 )
-from signal_gateway.domain.money import is_below
+from signal_gateway.domain.failures_in_a_row import FailuresInARow
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.domain.report import Report
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.alarm_settings import AlarmsSettings
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.sim_switches import SimSwitches
 from signal_gateway.storage import alarms as kept
 from signal_gateway.storage import records, sims
 from signal_gateway.storage.alarms import Acknowledge, Clear, Raise
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
-from signal_gateway.storage.sims import Seen, SimKey, Switch
+from signal_gateway.storage.sims import Seen, SimKey
 
 SWEEP_EVERY_S = 1.0
 MS_PER_MINUTE = 60_000
-SIM_ALARMS = frozenset({AlarmType.SIM_BALANCE_LOW, AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.USSD_BLOCKED})
-"""Alarms of a SIM after which it is not used, where `auto_disable_sim_on_alarm` says so (T-45)."""
-CLEARED_BY_PEOPLE = frozenset(
-    {AlarmType.SIM_BLOCKED, AlarmType.SMS_BLOCKED, AlarmType.MMS_BLOCKED, AlarmType.USSD_BLOCKED, AlarmType.SIM_CHANGED}
-)
-"""Nothing tells that these are over, so acknowledging one clears it."""
-
-
-class AlarmsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[alarms]`. The thresholds themselves are settings of the phones."""
-
-    battery_clear_percent: int = 5
-    """Percent above its threshold at which a low battery is well again."""
-    signal_clear_bars: int = 1
-    """Bars at or above its threshold at which a weak signal is well again: 1 = the threshold itself."""
-    sims_remembered_max: int = 200_000
-    """SIMs whose subscriber is remembered; one forgotten beyond it is looked up again."""
-
-    def __post_init__(self) -> None:
-        if self.battery_clear_percent < 0 or self.signal_clear_bars < 0 or self.sims_remembered_max < 1:
-            raise ValueError("battery_clear_percent and signal_clear_bars must not be below 0, sims_remembered_max must be above 0")
 
 
 class Alarms:
@@ -83,11 +79,13 @@ class Alarms:
         self._writer = writer
         self._bus = bus
         self._directory = directory
-        self._hysteresis = Hysteresis(settings.battery_clear_percent, settings.signal_clear_bars)
+        self._hysteresis = Hysteresis(settings.battery_clear_percent, settings.signal_clear_bars, settings.balance_clear_percent)
+        self._blocked_after = settings.blocked_after
         self._sims_remembered_max = settings.sims_remembered_max
         self._wall_ms = wall_ms
         self._open: dict[AlarmKey, Severity] = {}
-        self._failures: Counter[str] = Counter()  # of each device, in a row
+        self._failures = FailuresInARow()
+        self._switches = SimSwitches(writer, bus)
         self._linked: set[str] = set()
         self._away_since: dict[str, int] = {}
         self._watched: set[str] = set()
@@ -104,6 +102,7 @@ class Alarms:
             (DeviceUnlinked, self._hear_unlinked),
             (CommandChanged, self._hear_command),
             (SettingsChanged, self._hear_settings),
+            (DeviceDeleted, self._hear_deleted),
         ):
             subscribe(event, hear)
 
@@ -144,6 +143,7 @@ class Alarms:
         task_status.started()
         while True:
             await trio.sleep(SWEEP_EVERY_S)
+            self._switches.again()
             now = self._wall_ms()
             while self._away and self._away[0][0] <= now:
                 await self._look_for(heappop(self._away)[1], now)
@@ -179,21 +179,35 @@ class Alarms:
             self._watch(event.device_id, event.at)
 
     def _hear_settings(self, event: SettingsChanged) -> None:
+        """An alarm that is not wanted any more is over at once."""
+        for key in [key for key in self._open if key.device_id == event.device_id and not is_enabled(key.type, event.settings)]:
+            self._clear(key, self._wall_ms())
         since = self._away_since.get(event.device_id)
         if since is not None:
             self._look_at(event.device_id, since + MS_PER_MINUTE * event.settings.offline_threshold_minutes)
 
+    def _hear_deleted(self, event: DeviceDeleted) -> None:
+        """Nothing is wrong with a device that is no more; and no SIM of it is switched for that."""
+        device_id = event.device_id
+        self._failures.forget(device_id)
+        self._switches.forget(device_id)
+        self._away_since.pop(device_id, None)
+        for key in [key for key in self._open if key.device_id == device_id]:
+            self._clear(key, self._wall_ms(), is_deleted=True)
+        for key in [(device_id, slot) for slot in range(SIM_SLOTS)]:
+            self._seen.pop(key, None)
+
     def _hear_command(self, event: CommandChanged) -> None:
-        command = event.command
-        if command.device_id is None:
+        command, device_id, slot = event.command, event.device_id, event.sim_slot
+        if device_id is None:
             return
         if event.detail == "delivery_report" and command.state is CommandState.FAILED:
-            key = AlarmKey(command.device_id, AlarmType.ERROR_COUNT, command.sim_slot)  # T-47
-            self._raise(key, Severity.WARNING, "an SMS was not delivered", "server")
+            key = AlarmKey(device_id, AlarmType.ERROR_COUNT, slot)  # T-47
+            self._raise_if_wanted(key, Severity.WARNING, "a message was not delivered", "server")
         elif command.error is not None and command.state in (CommandState.FAILED, CommandState.DEAD, CommandState.QUEUED):
-            self._count_failure(command.device_id, command)
+            self._count_failure(device_id, slot, command)
         elif command.state in (CommandState.SENT, CommandState.DELIVERED):
-            self._count_success(command.device_id, command)
+            self._count_success(device_id, slot, command)
 
     # inside
 
@@ -211,52 +225,69 @@ class Alarms:
         )  # the fields that the seed has not are not checked
         severity = Severity(str(said)) if said in set(Severity) else Severity.WARNING
         key = AlarmKey(report.device_id, alarm_type, slot if has_slot else None)
+        if report.data.get("cleared") is True:
+            self._clear(key, report.received_at)
+            return
         message = str(report.data.get("message") or f"the device reports {alarm_type.value}")
-        self._raise(key, severity, message, "device")
+        self._raise_if_wanted(key, severity, message, "device")
         if alarm_type is AlarmType.OFFLINE:  # told late by one that is here again: kept as history (C-28)
             self._clear(key, report.received_at)
 
-    def _count_failure(self, device_id: str, command: Command) -> None:
-        settings = self._directory.settings(device_id)
-        self._failures[device_id] += 1
-        if command.error == "sim_error":
+    def _count_failure(self, device_id: str, slot: int | None, command: Command) -> None:
+        """Of the device, for what fails in a row; and of its SIM, where that is to blame."""
+        threshold = self._directory.settings(device_id).error_count_threshold
+        if command.error == SIM_ERROR:
             message = command.error_message or "the phone reports an error of its SIM"
-            self._raise(AlarmKey(device_id, AlarmType.SIM_BLOCKED, command.sim_slot), Severity.CRITICAL, message, "server")
-        count = self._failures[device_id]
-        if settings.enable_error_alarms and count >= settings.error_count_threshold:
-            key = AlarmKey(device_id, AlarmType.ERROR_COUNT)
-            if key not in self._open:
-                self._raise(key, Severity.ERROR, f"{count} commands failed in a row", "server")
-
-    def _count_success(self, device_id: str, command: Command) -> None:
-        self._failures.pop(device_id, None)
-        self._clear(AlarmKey(device_id, AlarmType.ERROR_COUNT), self._wall_ms())
-        if command.state is CommandState.DELIVERED:
-            self._clear(AlarmKey(device_id, AlarmType.ERROR_COUNT, command.sim_slot), self._wall_ms())
-        balance, slot = (command.result or {}).get("balance"), command.sim_slot
-        if not isinstance(balance, str) or slot is None:
+            self._raise(AlarmKey(device_id, AlarmType.SIM_BLOCKED, slot), Severity.CRITICAL, message, "server")
+        if (count := self._failures.failed(device_id)) >= threshold:
+            self._raise_first(AlarmKey(device_id, AlarmType.ERROR_COUNT), f"{count} commands failed in a row")
+        blocked = None if slot is None else blocked_by(command.kind, command.error, command.result)
+        if blocked is None or not self._blocked_after or slot is None:
             return
-        settings, key = self._directory.settings(device_id), AlarmKey(device_id, AlarmType.SIM_BALANCE_LOW, slot)
-        if settings.enable_sim_balance_alarms and is_below(balance, settings.low_balance_threshold):
-            message = f"SIM {slot + 1} has {balance} left, below {settings.low_balance_threshold}"
-            self._raise(key, Severity.WARNING, message, "server")
-        else:
-            self._clear(key, self._wall_ms())
+        if (count := self._failures.failed(device_id, (slot, blocked))) >= self._blocked_after:
+            self._raise_first(AlarmKey(device_id, blocked, slot), f"SIM {slot + 1} failed {count} times in a row")
+
+    def _count_success(self, device_id: str, slot: int | None, command: Command) -> None:
+        """What works is not blocked, whoever said that it is."""
+        now = self._wall_ms()
+        self._failures.succeeded(device_id)
+        over = [AlarmKey(device_id, AlarmType.ERROR_COUNT)]
+        if command.state is CommandState.DELIVERED:
+            over.append(AlarmKey(device_id, AlarmType.ERROR_COUNT, slot))
+        if (proved := proved_by(command.kind)) is not None:
+            self._failures.succeeded(device_id, (slot, proved))
+            over += [AlarmKey(device_id, proved), AlarmKey(device_id, proved, slot), AlarmKey(device_id, AlarmType.SIM_BLOCKED, slot)]
+        for key in over:
+            self._clear(key, now)
+        balance = (command.result or {}).get("balance")
+        if isinstance(balance, str) and slot is not None:
+            reading = balance_reading(balance, slot, self._directory.settings(device_id), self._hysteresis)
+            if reading is not None:
+                self._judge(device_id, reading, now)
+
+    def _raise_first(self, key: AlarmKey, message: str) -> None:
+        """Once, and not again with each further failure."""
+        if key not in self._open:
+            self._raise_if_wanted(key, Severity.ERROR, message, "server")
+
+    def _raise_if_wanted(self, key: AlarmKey, severity: Severity, message: str, source: str) -> None:
+        if is_enabled(key.type, self._directory.settings(key.device_id)):
+            self._raise(key, severity, message, source)
 
     def _raise(self, key: AlarmKey, severity: Severity, message: str, source: str) -> None:
         if key not in self._open:
             self._raised.add(key.type.value)
             if key.sim_slot is not None and key.type in SIM_ALARMS and self._directory.settings(key.device_id).auto_disable_sim_on_alarm:
-                self._switch((key.device_id, key.sim_slot), key.type.value)
+                self._switches.switch((key.device_id, key.sim_slot), key.type.value)
         self._open[key] = severity
         self._post(Raise(key, severity, message, source, self._wall_ms()), severity)
 
-    def _clear(self, key: AlarmKey, at: int) -> None:
+    def _clear(self, key: AlarmKey, at: int, *, is_deleted: bool = False) -> None:
         severity = self._open.pop(key, None)
         if severity is not None:
-            self._post(Clear(key, at), severity)
+            self._post(Clear(key, at), severity, is_deleted=is_deleted)
 
-    def _post(self, change: Raise | Clear, severity: Severity) -> None:
+    def _post(self, change: Raise | Clear, severity: Severity, *, is_deleted: bool = False) -> None:
         """What the database does not take is as it was before: the next reading tries it again."""
 
         def undo() -> None:
@@ -266,7 +297,9 @@ class Alarms:
                 self._open.setdefault(change.key, severity)
 
         def done(came: Alarm | Exception | None) -> None:
-            if isinstance(came, Alarm):
+            if isinstance(came, Alarm) and is_deleted:
+                self._bus.publish(AlarmChanged(came))
+            elif isinstance(came, Alarm):
                 self._follow(came)
             elif came is not None:
                 undo()
@@ -285,14 +318,7 @@ class Alarms:
         """One of its alarms is over: a SIM may be used again, unless it has another one."""
         others = (kind for kind in AlarmType if kind in SIM_ALARMS and AlarmKey(device_id, kind, slot) in self._open)
         reason = next(others, None) if self._directory.settings(device_id).auto_disable_sim_on_alarm else None
-        self._switch((device_id, slot), reason)
-
-    def _switch(self, key: SimKey, reason: str | None) -> None:
-        def done(came: object) -> None:
-            if not isinstance(came, Exception):
-                self._bus.publish(SimSwitched(*key, reason))
-
-        self._writer.post(sims.switch, Switch(key, reason), done)
+        self._switches.switch((device_id, slot), reason)
 
     def _watch(self, device_id: str, since_ms: int, minutes: int | None = None) -> None:
         """Look at it when it may have been away for too long. One that came meanwhile and went again is looked at then, and once more."""

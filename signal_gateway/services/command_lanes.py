@@ -5,7 +5,7 @@ then acceptance. One command at a time per SIM, and one that needs no SIM.
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +16,7 @@ from signal_gateway.domain.command_matching import match
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched
 from signal_gateway.domain.device import SimCard
 from signal_gateway.domain.phone_number import same_carrier
-from signal_gateway.domain.sim_limits import SimRules, SimUsage, remaining, wait_for
+from signal_gateway.domain.sim_limits import NEVER, SimRules, SimUsage, remaining, wait_for
 from signal_gateway.services.device_directory import KnownDevice
 from signal_gateway.storage.lanes import LaneContents
 
@@ -134,9 +134,9 @@ class Lane:
         """Whether something is under way that it must know of."""
         return bool(self.queue or self.on_way or self.claiming or self.is_loading)
 
-    def match(self, answer: Answer) -> str | None:
-        """The id of the command on its way that a report without an id means."""
-        found = match(answer, self.on_way.values())
+    def match(self, answer: Answer, answered: Container[str | None] = ()) -> str | None:
+        """The id of the command on its way that a report without an id means; one that is `answered` already it does not mean."""
+        found = match(answer, [command for command in self.on_way.values() if command.message_id not in answered])
         return None if found is None else found.message_id
 
     def remove(self, message_id: str) -> None:
@@ -172,6 +172,8 @@ class Lane:
             place = self._best(command, open_places, now_ms)
             if isinstance(place, Wait):
                 self.waits[command.message_id] = place
+                if place.reason in NEVER:  # it can wait for ever, and those behind it need not
+                    continue
                 (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(open_places)
                 continue
             closed.add(place)

@@ -15,15 +15,7 @@ from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, Unsent
 from signal_gateway.domain.errors import DatabaseDown
-from signal_gateway.domain.events import (
-    CommandChanged,
-    CommandDue,
-    DeviceLinked,
-    DeviceSeen,
-    DeviceUnlinked,
-    SettingsChanged,
-    SimSwitched,
-)
+from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane, Place, sims_of
 from signal_gateway.services.command_pool import CommandPool
@@ -87,6 +79,7 @@ class Dispatcher:
         self._times = WakeTimes()
         self._woken = trio.Event()
         self._reports = Remembered(REPORTS_REMEMBERED)
+        self._answered: set[str | None] = set()  # commands whose answers are being written
         self._limits = metrics.limits
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
         self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
@@ -129,9 +122,12 @@ class Dispatcher:
         lane = self._lanes.get(answer.device_id)
         message_id = answer.message_id
         if message_id is None and lane is not None and not answer.is_delivery_report:
-            message_id = lane.match(answer)
+            message_id = lane.match(answer, self._answered)
         device = lane.device if lane else KnownDevice(answer.device_id, "", None, self._directory.settings_of_all)
-        return self._post(Heard(answer, message_id, self.random.random()), device, self._heard)
+        if message_id is not None and answer.outcome is not Outcome.ACCEPTED:
+            self._answered.add(message_id)  # a second report without an id is not about this one, too
+        forget = partial(self._answered.discard, message_id)
+        return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id), forget)
 
     async def change(self, event: CommandEvent) -> Applied:
         """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
@@ -252,8 +248,7 @@ class Dispatcher:
         lane.claim(command.message_id, place)
         self._pool.claim(command.message_id)
         event = Dispatched(command.message_id, lane.device.device_id, place, now)
-        if not self._post(event, lane.device, partial(self._claimed, lane, command), partial(self._unclaimed, lane, command)):
-            self._unclaimed(lane, command)
+        self._post(event, lane.device, partial(self._claimed, lane, command), partial(self._unclaimed, lane, command))
 
     def _unclaimed(self, lane: Lane, command: Command) -> None:
         """A dispatch was not written, for want of room or by a fault that is counted: a little later its line is read anew."""
@@ -282,12 +277,13 @@ class Dispatcher:
         lane.sent(command)
         self._states.add(command.kind.value, command.state.value)
         self._bus.publish(CommandDue(command))
-        self._bus.publish(CommandChanged(command))
+        self._bus.publish(CommandChanged.between(applied.before, command))
         self._wake(device_id)
 
     # what became of it
 
-    def _heard(self, applied: Applied) -> None:
+    def _heard(self, message_id: str | None, applied: Applied) -> None:
+        self._answered.discard(message_id)
         if applied.before is None:
             self._unmatched.add()
         elif applied.change is None:
@@ -311,7 +307,7 @@ class Dispatcher:
             self._line_up(command)
         if command.state is not before.state:
             self._states.add(command.kind.value, command.state.value)
-            self._bus.publish(CommandChanged(command, applied.reason))
+            self._bus.publish(CommandChanged.between(before, command, applied.reason))
 
     # lines
 
@@ -371,7 +367,8 @@ class Dispatcher:
         done: Callable[[Applied], None],
         failed: Callable[[], None] | None = None,
     ) -> bool:
-        """Have an event applied. What fails in it is counted and logged by the writer; `failed` sets right what waits for it."""
+        """Have an event applied; False when there is no room. What fails is counted and logged by the writer; `failed` sets right what
+        waits for it, in either case."""
 
         def tell(came: Applied | Exception) -> None:
             if isinstance(came, Applied):
@@ -379,7 +376,10 @@ class Dispatcher:
             elif failed is not None:
                 failed()
 
-        return self._writer.post(self._apply, Item(event, None if device is None else partial(self._rules_of, device)), tell)
+        is_taken = self._writer.post(self._apply, Item(event, None if device is None else partial(self._rules_of, device)), tell)
+        if not is_taken and failed is not None:
+            failed()
+        return is_taken
 
     def _wake(self, name: str) -> None:
         self._ready[name] = None

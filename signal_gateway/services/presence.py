@@ -9,7 +9,7 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.device import DeviceStatus, PresenceView
-from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinked
+from signal_gateway.domain.events import DeviceDeleted, DeviceLinked, DeviceSeen, DeviceUnlinked
 from signal_gateway.domain.principal import Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
@@ -95,6 +95,7 @@ class Presence:
         self._sessions: dict[str, tuple[int, float]] = {}  # session id: connected at, in wall milliseconds and monotonic seconds
         self._unwritten: dict[str, _Device] = {}
         self._limits = metrics.limits
+        bus.subscribe(DeviceDeleted, self._hear_deleted)
         metrics.gauge("devices_linked", "Devices that have a link.", lambda: len(self._devices) - len(self._offline))
         metrics.gauge("devices_remembered", "Devices in memory, with or without a link.", lambda: len(self._devices))
         metrics.gauge("presence_unwritten", "Devices whose changed state is not given to the writer yet.", lambda: len(self._unwritten))
@@ -203,6 +204,14 @@ class Presence:
         finally:
             while self._flush():
                 pass
+
+    def _hear_deleted(self, event: DeviceDeleted) -> None:
+        """Its record is gone: its status must not be written once more when its link ends."""
+        device = self._devices.pop(event.device_id, None)
+        self._offline.pop(event.device_id, None)
+        self._unwritten.pop(event.device_id, None)
+        if device is not None and device.linked and not device.is_silent:
+            self._bus.publish(DeviceUnlinked(event.device_id, device.kind, device.generation, self._wall_ms(), "deleted"))
 
     def _remember(self, device_id: str) -> _Device:
         device = self._devices[device_id] = _Device(device_id)

@@ -87,11 +87,12 @@ class _Ledger:
 
 def apply(connection: Connection, items: Sequence[Item], policy: CommandPolicy) -> Sequence[Applied]:
     """Apply these events in order."""
-    events = [_named(connection, item) for item in items]
-    found = kept.find_many(connection, sorted({item.event.message_id for item in events if item.event.message_id is not None}))
-    keys = {key for item in events if item.rules is not None and (key := _sim_of(item.event, found)) is not None}
+    candidates = [_candidates(connection, item) for item in items]
+    likely = [_named(item, each) for item, each in zip(items, candidates, strict=True)]
+    found = kept.find_many(connection, sorted({item.event.message_id for item in likely if item.event.message_id is not None}))
+    keys = {key for item in likely if item.rules is not None and (key := _sim_of(item.event, found)) is not None}
     ledger = _Ledger(connection, policy, found, sims.find_many(connection, keys) if keys else {})
-    applied = [_apply(ledger, item) for item in events]
+    applied = [_apply(ledger, _named_now(ledger, item, each)) for item, each in zip(items, candidates, strict=True)]
     if ledger.changed:
         rows = [{"key_id": command.id, **_changing(command)} for command in ledger.changed.values()]
         connection.execute(_UPDATE, rows)
@@ -159,16 +160,35 @@ def _settle(key: SimKey, item: Item, usage: SimUsage, command: Command, change: 
     return usage
 
 
-def _named(connection: Connection, item: Item) -> Item:
-    """A report that names no command: find the one it means among the newest of its device."""
+def _candidates(connection: Connection, item: Item) -> Sequence[Command]:
+    """What a report that names no command may mean: the newest of its device. Nothing for what names its own."""
     event = item.event
     if not isinstance(event, Heard) or event.message_id is not None:
-        return item
-    answer = event.answer
-    found = match(answer, kept.newest_of(connection, answer.device_id, answer.kinds))
-    if found is None:
+        return ()
+    return kept.newest_of(connection, event.answer.device_id, event.answer.kinds)
+
+
+def _named(item: Item, candidates: Sequence[Command]) -> Item:
+    """The item with the command that it means, if it means one of these."""
+    event = item.event
+    found = match(event.answer, candidates) if candidates and isinstance(event, Heard) else None
+    if found is None or not isinstance(event, Heard):
         return item
     return Item(msgspec.structs.replace(event, message_id=found.message_id), item.rules)
+
+
+def _named_now(ledger: _Ledger, item: Item, candidates: Sequence[Command]) -> Item:
+    """The same after what this transaction has changed: of two reports that look alike the second means another command than the first."""
+    if not candidates:
+        return item
+    named = _named(item, [ledger.commands.get(command.message_id, command) for command in candidates])
+    message_id = named.event.message_id
+    if message_id is not None and message_id not in ledger.commands:
+        ledger.commands |= kept.find_many(ledger.connection, [message_id])
+        key = _sim_of(named.event, ledger.commands)
+        if key is not None and key not in ledger.usages:
+            ledger.usages |= sims.find_many(ledger.connection, [key])
+    return named
 
 
 def _sim_of(event: CommandEvent, found: dict[str, Command]) -> SimKey | None:

@@ -2,8 +2,10 @@
 
 import pytest
 import trio
+from sqlalchemy import select
 from trio.testing import MockClock
 
+from signal_gateway.storage.tables import device_status, sims
 from tests.api.conftest import Api
 from tests.api.test_access import SMS, enrol
 from tests.websocket.talk import closing, hear, phone_headers
@@ -177,8 +179,11 @@ async def test_settings_are_changed_versioned_and_told_to_the_phone(autojump_clo
 
 
 async def test_a_device_that_is_deleted_is_gone_and_its_link_ends(autojump_clock: MockClock, api: Api):
+    await api.call("PATCH", "/api/devices/phone-1/settings", {"auto_disable_sim_on_alarm": True})
     async with api.world.dial("/ws", phone_headers()) as phone:
         await hear(phone)
+        await report(phone, "alarm", alarm_type="sms_blocked", sim_slot=0)
+        await trio.sleep(1.5)
         assert (await api.call("DELETE", "/api/devices/phone-1", who="operator")).status == 403
         later = {**SMS, "not_before": api.world.wall_ms() + 1_000_000}
         waiting = (await api.call("POST", "/api/devices/phone-1/send-sms", later)).json["message_id"]
@@ -186,6 +191,12 @@ async def test_a_device_that_is_deleted_is_gone_and_its_link_ends(autojump_clock
         assert await closing(phone) == 4501
     assert (await api.call("GET", "/api/devices/phone-1")).status == 404
     await trio.sleep(3)
+    for table in (device_status, sims):  # nothing of it is written once more when its link ends
+        query = select(table.c.device_id).where(table.c.device_id == "phone-1")
+        assert await api.world.database.read(lambda connection, query=query: connection.execute(query).all()) == []
+    assert api.world.gateway.presence.view("phone-1") is None
+    assert (await api.call("GET", "/api/alarms?active=true")).json["items"] == []
+    assert (await api.call("GET", "/api/alarms?device=phone-1")).json["items"] != []
     assert (await api.call("GET", f"/api/commands/{waiting}")).json["state"] == "cancelled"
 
 

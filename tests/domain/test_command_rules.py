@@ -195,6 +195,21 @@ def test_a_failure_that_is_told_late_brings_back_to_life_what_was_given_up():
     assert after(again, dispatched(AT + 135_000), heard(Outcome.SENT, at=AT + 136_000)).state is S.SENT
 
 
+def test_a_late_word_of_the_phone_that_had_it_last_counts_though_it_waits_for_any_phone_again():
+    """An operator requeued what was unknown: it must not go out a second time where the first phone says that it did it."""
+    free = command(device_id=None, sim_slot=None, any_device=True, any_sim=True)
+    unknown = after(free, dispatched(device_id="phone-2", slot=1), TimedOut("m1", AT + 120_000))
+    again = after(unknown, Requeued("m1", "boss", AT + 130_000))
+    assert (again.state, again.device_id, again.result) == (S.QUEUED, None, {"tried_by": "phone-2", "tried_sim_slot": 1})
+    assert unchanged(again, heard(Outcome.SENT, device_id="phone-1"))
+    assert unchanged(again, heard(Outcome.FAILED, device_id="phone-2"))
+    sent = after(again, heard(Outcome.SENT, device_id="phone-2", at=AT + 140_000))
+    assert (sent.state, sent.device_id, sent.sim_slot, sent.result) == (S.SENT, "phone-2", 1, None)
+    elsewhere = after(again, dispatched(AT + 140_000, "phone-1"))
+    assert elsewhere.result is None
+    assert unchanged(elsewhere, heard(Outcome.SENT, device_id="phone-2"))
+
+
 def test_another_device_or_kind_answers_nothing():
     on_way = after(command(), dispatched())
     assert unchanged(on_way, heard(Outcome.SENT, device_id="phone-2"))

@@ -274,6 +274,16 @@ def test_the_guard_after_a_small_step_back_is_at_most_twice_as_long():
     assert wait_for(sim, usage, 1, False, NOON - 60_001) is None
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"daily_max": 3}, "exceeds_daily_limit"), ({"daily_max": 9, "monthly_max": 3}, "exceeds_monthly_limit"), ({"daily_max": 4}, None)],
+)
+def test_what_has_more_parts_than_a_whole_day_or_month_allows_waits_for_no_time(limits: dict[str, int], reason: str | None):
+    wait = wait_for(rules(**limits), SimUsage(), 4, False, NOON)
+    assert wait == (None if reason is None else Wait(reason))
+    assert wait_for(rules(**limits, limits_enabled=False), SimUsage(), 4, False, NOON) is None
+
+
 # --- parking, choosing, settings
 
 

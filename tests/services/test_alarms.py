@@ -17,7 +17,8 @@ from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinke
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.report import Report
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.services.alarms import Alarms, AlarmsSettings
+from signal_gateway.services.alarm_settings import AlarmsSettings
+from signal_gateway.services.alarms import Alarms
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.storage import alarms as kept
 from signal_gateway.storage.batch_writer import BatchWriter

@@ -202,3 +202,24 @@ async def test_each_kind_of_old_row_can_be_deleted(database: Database, kind: str
     assert await database.write(lambda connection: retention.delete_some(kind, AT + 1, connection, 10)) == 0
     assert await database.write(lambda connection: retention.delete_recipients("2026-01", connection, 10)) == 0
     assert await database.write(lambda connection: retention.delete_commands(AT + 1, 0, 10, connection)) == retention.Walk(1, None)
+
+
+async def test_two_reports_without_an_id_that_look_alike_mean_two_commands(database: Database):
+    """By two SIMs the same text went to the same number, and both reports came before either was written."""
+    await keep(database, made(1), made(2, sim_slot=1))
+    second = Item(Dispatched("m2", "phone-1", 1, AT), lambda _: LIMITED)
+    await applied(database, sets_out(1), second)
+    alike = heard(None, Outcome.SENT, phone_number="+905551234567", text="hello")
+    one, other, again = await applied(database, alike, alike, alike)
+    assert [each.change.command.message_id for each in (one, other) if each.change] == ["m1", "m2"]
+    assert other.usage is not None
+    assert other.usage.day_used == 1  # what it had counted is known, though it was not the likeliest
+    assert again.change is None
+
+
+async def test_a_report_without_an_id_does_not_mean_what_another_one_names(database: Database):
+    await keep(database, made(1), made(2, sim_slot=1))
+    await applied(database, sets_out(1), Item(Dispatched("m2", "phone-1", 1, AT), lambda _: LIMITED))
+    _, other = await applied(database, heard(1, Outcome.SENT), heard(None, Outcome.SENT, phone_number="+905551234567"))
+    assert other.change is not None
+    assert other.change.command.message_id == "m2"
