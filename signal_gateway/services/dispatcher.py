@@ -35,6 +35,8 @@ from signal_gateway.storage.lanes import LaneContents, PoolContents
 
 PAGE, PAGE_WHEN_FULL = 128, 8
 """Queued commands read for one lane at a time, and while memory holds as many as it may."""
+LANES_AT_ONCE = 16
+"""A thousand phones that come at once would hold up the loop for tens of milliseconds."""
 NOT_WRITTEN_S = 1.0
 """Until a dispatch that the writer did not take is tried again."""
 REPORTS_REMEMBERED = 50_000
@@ -157,7 +159,7 @@ class Dispatcher:
                 nursery.start_soon(self.sweeps.run)
                 task_status.started()
                 while True:
-                    self._advance()
+                    await self._advance()
                     await self._until_woken()
         finally:
             self._reader.nursery = None
@@ -206,11 +208,15 @@ class Dispatcher:
         with trio.move_on_after(self._times.wait_s(self._wall_ms())):
             await self._woken.wait()
 
-    def _advance(self) -> None:
+    async def _advance(self) -> None:
+        """Look at every lane that may have something to send, a few between two looks at everything else that goes on."""
         now = self._wall_ms()
         self._ready |= dict.fromkeys(self._times.due(now))
         ready, self._ready = self._ready, {}
-        for device_id in ready:
+        for place, device_id in enumerate(ready, 1):
+            if place % LANES_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+                now = self._wall_ms()
             lane = self._lanes.get(device_id)
             if lane is not None and lane.is_loaded:
                 self._advance_lane(lane, now)

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 COMPANY_PASSES = 2
 """Passes of the event loop in which a caller waits for company: whoever was just answered has run by then, whatever their order."""
+TOLD_AT_ONCE = 16
+"""Whoever hears that a batch is durable may have much to do: all five hundred at once would hold up the loop for tens of milliseconds."""
 
 log = logger("storage")
 
@@ -223,7 +225,7 @@ class BatchWriter:
             else:
                 self._batch_rows.observe(sum(map(_size_of, entries)))
                 self._batch_seconds.observe(trio.current_time() - begun_at)
-                self._settle(written)
+                await self._settle(written)
 
     async def _ask_again(self, doubt: OutcomeUnknown) -> None:
         """The connection was lost in a commit: nothing else is written before it is known whether that held."""
@@ -235,7 +237,7 @@ class BatchWriter:
                 return
             self._doubt = None
             if held:
-                self._settle(doubt.result)
+                await self._settle(doubt.result)
             else:
                 self._give_back()
 
@@ -249,8 +251,8 @@ class BatchWriter:
             self._calls_queued -= not isinstance(entry, Put)
         return entries
 
-    def _settle(self, written: Written) -> None:
-        """The transaction is durable: tell everybody, in order."""
+    async def _settle(self, written: Written) -> None:
+        """The transaction is durable: tell everybody, in order, a few between two looks at everything else that goes on."""
         entries, self._in_flight = self._in_flight, ()
         if self._pause_s:
             self._pause_s = 0.0
@@ -259,7 +261,9 @@ class BatchWriter:
             self._rows_refused.add(table, by=rows)
             log.error("the database refused rows", table=table, error=kind, rows=rows)
         self._rows_written.add(by=sum(len(entry.rows) for entry in entries if isinstance(entry, Put)) - written.poison.total())
-        for entry in entries:
+        for place, entry in enumerate(entries, 1):
+            if place % TOLD_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             self._rows_waiting -= _size_of(entry)
             if isinstance(entry, Call):
                 _answer(entry, written.answers[entry])

@@ -17,7 +17,7 @@ from signal_gateway.websocket.turn import Turn
 
 EVENTS_MAX = 512
 """Sockets looked at in one wake."""
-WAKE_SECONDS_MAX = 0.005
+WAKE_SECONDS_MAX = 0.002
 """A wake ends after so long, so that other tasks get their turn; what it has not read is read in the next one."""
 
 HAS_EPOLL = hasattr(select, "epoll")

@@ -69,9 +69,9 @@ def write_again_what_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
 def acknowledge_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
     settle = BatchWriter._settle
 
-    def settle_in_reverse(self: BatchWriter, written: Any) -> None:
+    async def settle_in_reverse(self: BatchWriter, written: Any) -> None:
         self._in_flight = [*reversed(self._in_flight)]
-        settle(self, written)
+        await settle(self, written)
 
     monkeypatch.setattr(BatchWriter, "_settle", settle_in_reverse)
 
