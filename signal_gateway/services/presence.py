@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
+from typing import Protocol
 
 import msgspec
 import trio
@@ -51,10 +52,29 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("offline_after_s must not be below 0 (0 means never)")
 
 
+class Heard(Protocol):
+    """What presence must know of a link: plain heartbeats, nearly all that a fleet says, are not told, they are asked for."""
+
+    beat_at: float
+    """When the last one was heard, in Trio seconds."""
+
+
 class _Device:
     """What memory knows of one device. Times in seconds are of the monotonic clock."""
 
-    __slots__ = ("connected_at", "device_id", "generation", "heard_at_s", "is_silent", "kind", "linked", "reported", "session_id", "status")
+    __slots__ = (
+        "connected_at",
+        "device_id",
+        "generation",
+        "is_silent",
+        "kind",
+        "link",
+        "linked",
+        "reported",
+        "session_id",
+        "status",
+        "told_at_s",
+    )
 
     def __init__(self, device_id: str) -> None:
         self.device_id = device_id
@@ -64,16 +84,26 @@ class _Device:
         self.generation = 0
         self.session_id = ""
         self.connected_at: int | None = None
-        self.heard_at_s = NEVER_S
+        self.told_at_s = NEVER_S
+        self.link: Heard | None = None
         self.reported: str | None = None
         self.status = NOTHING_TOLD
+
+    @property
+    def heard_at_s(self) -> float:
+        """When something was last heard."""
+        return self.told_at_s if self.link is None else max(self.told_at_s, self.link.beat_at)
+
+    def let_go(self) -> None:
+        """Its link has ended: what was heard on it is kept, the link is not."""
+        self.told_at_s, self.link = self.heard_at_s, None
 
 
 class Presence:
     """Hears of links and of what devices tell, and knows what is so now.
 
     The newest link of a device is the device's link: whatever an older one still says of its end changes nothing (generation numbers).
-    All but `run` and `find` are plain functions that never wait; `heard_from` without a status stands on the path of every message.
+    All but `run` and `find` are plain functions that never wait. Of plain heartbeats nobody tells: links are asked for their last one.
     """
 
     def __init__(
@@ -100,8 +130,11 @@ class Presence:
         metrics.gauge("devices_remembered", "Devices in memory, with or without a link.", lambda: len(self._devices))
         metrics.gauge("presence_unwritten", "Devices whose changed state is not given to the writer yet.", lambda: len(self._unwritten))
 
-    def link_opened(self, principal: Principal, session_id: str, address: str) -> int:
-        """A link authenticated. Returns its generation: from now on it is the device's link, and older ones are not."""
+    def link_opened(self, principal: Principal, session_id: str, address: str, link: Heard | None = None) -> int:
+        """A link authenticated. Returns its generation: from now on it is the device's link, and older ones are not.
+
+        `link` is asked when it last heard a plain heartbeat, until `link_closed`.
+        """
         now, now_s = self._wall_ms(), trio.current_time()
         device_id, kind = principal.client_id, principal.kind.value
         device = self._devices.get(device_id) or self._remember(device_id)
@@ -111,7 +144,8 @@ class Presence:
         device.session_id = session_id
         device.linked, device.is_silent = True, False
         device.connected_at = now
-        device.heard_at_s = now_s
+        device.told_at_s = now_s
+        device.link = link
         self._sessions[session_id] = (now, now_s)
         self._unwritten[device_id] = device
         self._writer.put([records.link_opened_row(device_id, session_id, kind, address, now)])
@@ -136,14 +170,14 @@ class Presence:
             self._bus.publish(DeviceUnlinked(device_id, device.kind, generation, now, reason))
 
     def heard_from(self, device_id: str, status: DeviceStatus | None = None, now_s: float | None = None) -> None:
-        """Something was heard. Without a status this is one look-up and one store: it stands on the path of every message.
+        """Something was heard. Without a status this is one look-up and one store: it stands on the path of nearly every message.
 
         `now_s` is the time of Trio's clock, where the caller knows it.
         """
         device = self._devices.get(device_id)
         if device is None:
             device = self._remember_offline(device_id)
-        device.heard_at_s = trio.current_time() if now_s is None else now_s
+        device.told_at_s = trio.current_time() if now_s is None else now_s
         if device.is_silent:
             self._is_back(device)
         if status is not None:
@@ -154,7 +188,7 @@ class Presence:
     def reported(self, device_id: str, reported: str) -> None:
         """A device told its own condition (T-19): one of PresenceStatus."""
         device = self._devices.get(device_id) or self._remember_offline(device_id)
-        device.heard_at_s = trio.current_time()
+        device.told_at_s = trio.current_time()
         if device.is_silent:
             self._is_back(device)
         device.reported = reported
@@ -226,6 +260,7 @@ class Presence:
     def _go_offline(self, device: _Device) -> None:
         device.linked = device.is_silent = False
         device.connected_at = None
+        device.let_go()
         self._unwritten[device.device_id] = device
         self._keep_offline(device)
 
@@ -256,6 +291,8 @@ class Presence:
                 for device in self._devices.values()
                 if device.heard_at_s <= silent_since_s and device.linked and not device.is_silent
             ]
+            for device in [device for device in self._devices.values() if device.is_silent and device.heard_at_s > silent_since_s]:
+                self._is_back(device)  # what it said was a plain heartbeat, of which nobody told
             for device in silent:
                 device.is_silent = True
                 self._unwritten[device.device_id] = device

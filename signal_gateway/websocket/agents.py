@@ -122,11 +122,6 @@ def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     link.answer(question, HeartbeatAck(timestamp=message.timestamp))
 
 
-def hear_plain_beat(link: Link) -> None:
-    """A HEARTBEAT in JSON without a space in it, as nearly all are: the same sign of life."""
-    link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
-
-
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
     """DISCONNECT: the client goes, and says so. Its rooms are left."""
     if link.principal is not None:
@@ -186,5 +181,5 @@ _AFTER: Mapping[type, Handler] = {
     **ROOM_HANDLERS,
 }
 _OF_GUESTS: Mapping[type, Handler] = {**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS, TokenRefresh: hear_token_refresh}
-_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, plain_beat=hear_plain_beat, plain_signal=hear_plain_signal)
-AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, plain_beat=hear_plain_beat, plain_signal=hear_plain_signal, of_guests=_GUEST_EARS)
+_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, hears_plain_beats=True, plain_signal=hear_plain_signal)
+AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, hears_plain_beats=True, plain_signal=hear_plain_signal, of_guests=_GUEST_EARS)

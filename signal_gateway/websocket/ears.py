@@ -9,7 +9,6 @@ from protocol.dialect import Question
 # What a handler is given first is the link itself; a table of handlers need not know what that is.
 Handler = Callable[[Any, Any, Question], Coroutine[Any, Any, None] | None]
 """Takes the link, the typed message and its question. What it returns must be waited for; a plain function has ended."""
-BeatHandler = Callable[[Any], None]
 SignalHandler = Callable[[Any, Any], None]
 """Takes the link and the signal, with its sender filled in."""
 
@@ -20,8 +19,8 @@ class Ears:
 
     before: Mapping[type, Handler]
     after: Mapping[type, Handler]
-    plain_beat: BeatHandler | None = None
-    """After authentication, hears a plain HEARTBEAT, whose answer is written already: what `after` does with all others, only sooner."""
+    hears_plain_beats: bool = False
+    """After authentication, whether a plain HEARTBEAT is a sign of life and no more: what `after` makes of all others, only sooner."""
     plain_signal: SignalHandler | None = None
     """After authentication, hears a signal in a plain frame: what `after` does with all others, only sooner."""
     of_guests: "Ears | None" = None

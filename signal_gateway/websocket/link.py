@@ -20,11 +20,12 @@ from protocol.payload import PayloadKind
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
+from signal_gateway.services.presence import NEVER_S
 from signal_gateway.websocket.admission import Ticket
 from signal_gateway.websocket.connection import Connection
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
-from signal_gateway.websocket.ears import BeatHandler, Ears, Handler
+from signal_gateway.websocket.ears import Ears, Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.handshake import Request, upgrade_answer
 from signal_gateway.websocket.refusals import Refusals
@@ -64,7 +65,11 @@ class Link:
         self._ears = ears
         self._ticket = ticket
         self._settings = door.link
+        self._turn = door.turn
         self._buckets = door.limits.stranger().by_class
+        self._data_bucket = self._buckets["data"]
+        self.beat_at = NEVER_S
+        """See Heard."""
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
@@ -125,11 +130,12 @@ class Link:
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = door.limits.client(principal.client_id).by_class
+        self._data_bucket = self._buckets["data"]
         if principal.room_id is not None:
             self._ears = self._ears.of_guests or self._ears
         self._is_heard = True
         self.parser.limit_messages(door.server.max_message_size, "server.max_message_size")
-        self.generation = door.presence.link_opened(principal, self.session_id, self.address)
+        self.generation = door.presence.link_opened(principal, self.session_id, self.address, self)
         log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
 
     def look_after(self, now: float) -> None:
@@ -156,18 +162,12 @@ class Link:
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         """See Hearer: one whole message. False when its handler must wait."""
-        hear_beat = self._ears.plain_beat
-        if (
-            self._is_heard
-            and not is_text
-            and hear_beat is not None
-            and (ack := plain.plain_beat_ack(payload)) is not None
-            and self._buckets["data"].take(self.stream.heard_at) == 0
-        ):
-            self._hear_beat(hear_beat, ack)
-            return True
-        if self._is_heard and not is_text and self._hears_as_plain_signal(payload):
-            return True
+        if self._is_heard and not is_text:
+            if self._ears.hears_plain_beats and (ack := plain.plain_beat_ack(payload)) is not None:
+                if self._hears_as_plain_beat(ack):
+                    return True
+            elif self._hears_as_plain_signal(payload):
+                return True
         waiting = self._hear(is_text, payload)
         if waiting is None:
             return True
@@ -260,22 +260,23 @@ class Link:
             self._warned_of = expires_at
             self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")
 
-    def _hear_beat(self, hear: BeatHandler, ack: bytes) -> None:
-        """One plain heartbeat, within its rate; its answer is as long as it was."""
-        turn = self.door.turn
-        turn.beats += 1
-        turn.bytes_in += len(ack)
-        turn.bytes_out += len(ack)
+    def _hears_as_plain_beat(self, ack: bytes) -> bool:
+        """Whether it was one within its rate; else nothing has happened, and it is heard the long way. Its answer is as long as it was."""
         try:
-            hear(self)
+            now, turn = self.stream.heard_at, self._turn
+            if self._data_bucket.take(now) > 0:
+                return False
+            self.beat_at = now
+            turn.beats += 1
+            turn.beat_bytes += len(ack)
+            self.outbox.put(data_frame(BINARY, ack))
         except Exception:
             self._contain(None, is_text=False)
-            return
-        self.outbox.put(data_frame(BINARY, ack))
+        return True
 
     def _hears_as_plain_signal(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way."""
-        hear, turn = self._ears.plain_signal, self.door.turn
+        hear, turn = self._ears.plain_signal, self._turn
         if hear is None or not turn.has_room or (signal := plain.plain_signal(payload, self.client_id)) is None:
             return False
         if self._buckets["signal"].take(self.stream.heard_at) > 0:
@@ -294,7 +295,7 @@ class Link:
         """One message: decode, check the rate, hand to its handler. A handler that must wait is returned, not yet begun."""
         if self._fenced:
             return None
-        metrics, turn = self.door.metrics, self.door.turn
+        metrics, turn = self.door.metrics, self._turn
         turn.bytes_in += len(payload)
         begun_at = perf_counter()
         question: Question | None = None

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.websocket.tls import descriptor_of, unwrapped
+from signal_gateway.websocket.tls import TlsSession, descriptor_of, unwrapped
 from signal_gateway.websocket.turn import Turn
 
 BATCH_MESSAGES_MAX = 64
@@ -152,13 +152,13 @@ class Outbox:
         batch = self._batch
         if not batch:
             return
-        if self._fd < 0 or self._blocked or self._chunks or self._tls is not None:
+        if self._fd < 0 or self._blocked or self._chunks:
             self._write_batch()
             return
         data = batch[0] if len(batch) == 1 else b"".join(batch)
         batch.clear()
         self.sent_at = self._turn.now
-        self._write(data)
+        self._write(data if self._tls is None else self._seal(self._tls, data))
         if self._bytes:
             self._check_bounds()
 
@@ -205,12 +205,6 @@ class Outbox:
             self._write(self._sealed())
         self._check_bounds()
 
-    def _count(self, sent: int) -> None:
-        if self._turn.is_on:
-            self._turn.socket_bytes_out += sent
-        else:
-            self._bytes_out.values[_OUT] += sent
-
     def _check_bounds(self) -> None:
         if len(self._chunks) + bool(self._unsent) > self._settings.messages_max:
             self._over("outbox.messages_max")
@@ -223,10 +217,11 @@ class Outbox:
             return b""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
-        if self._tls is None:
-            return data
+        return data if self._tls is None else self._seal(self._tls, data)
+
+    def _seal(self, tls: TlsSession, data: bytes) -> bytes:
         try:
-            return self._tls.sealed(data)
+            return tls.sealed(data)
         except ssl.SSLError:  # it failed before, and the reading side has seen it
             self.end()
             return b""
@@ -241,7 +236,10 @@ class Outbox:
         except OSError:  # the reading side sees the same, and tells it
             self.end()
             return
-        self._count(sent)
+        if self._turn.is_on:
+            self._turn.socket_bytes_out += sent
+        else:
+            self._bytes_out.values[_OUT] += sent
         if sent < len(data):
             self._unsent = data[sent:]
             self._bytes = len(self._unsent)
@@ -284,7 +282,7 @@ class Outbox:
             await self._raw.send_all(data)
         finally:
             self._in_flight = 0
-        self._count(len(data))
+        self._bytes_out.values[_OUT] += len(data)
         for _ in range(min(written, len(self._chunks))):
             self._bytes -= len(self._chunks.popleft())
         self._tell_if_drained()

@@ -21,6 +21,8 @@ from signal_gateway.websocket.turn import Turn
 
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
+COUNTED_AT_ONCE = 16
+"""Frames of which the bucket hears together, if that is little of its burst: one at a time is a twentieth of what a heartbeat costs."""
 
 
 class LinkStream:
@@ -31,7 +33,9 @@ class LinkStream:
     """
 
     __slots__ = (
+        "_count_at",
         "_counted",
+        "_counted_at_once",
         "_ended",
         "_frames",
         "_lane",
@@ -81,6 +85,7 @@ class LinkStream:
         self._read_bytes_max = read_bytes_max
         self._may_feed: trio.Event | None = None
         self._counted = 0  # frames that the bucket knows of
+        self._counted_at_once = self._count_at = max(1, min(COUNTED_AT_ONCE, int(frames.burst // 8)))
         self._ended = False
         self._lane: Lane | None = None
         self.library: Library | None = None
@@ -123,6 +128,9 @@ class LinkStream:
 
     def read_now(self, now: float) -> None:
         """See Readable.read_now: one read, as large as the settings allow, so that no link holds the lane up."""
+        lane = self._lane
+        if lane is None:
+            return
         try:
             data = os.read(self.descriptor, self._read_bytes_max)
         except BlockingIOError:
@@ -133,8 +141,9 @@ class LinkStream:
             self.end()
             return
         self._hear(data, now)
-        if self._lane is not None and not self._ended and not self._is_welcome(now):
-            self._lane.leave(self)
+        parser = self._parser
+        if (parser.is_paused or self.read_not_before > now or self.library is not None) and not self._ended and not self._is_welcome(now):
+            lane.leave(self)
             self._spawn(self._wait_and_read_on)
 
     def fail(self) -> None:
@@ -237,14 +246,15 @@ class LinkStream:
         return said
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed(data)
-        finally:
+        parser = self._parser
+        parser.feed(data)
+        if parser.frames >= self._count_at:
             self._count_frames()
 
     def _count_frames(self) -> None:
         """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
         frames, self._counted = self._parser.frames - self._counted, self._parser.frames
+        self._count_at = self._counted + self._counted_at_once
         if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
             if self.read_not_before <= self.heard_at:
                 self._limits.add("limits.frames_per_s")

@@ -31,6 +31,7 @@ class Turn:
         "_marked",
         "_messages",
         "_socket_bytes",
+        "beat_bytes",
         "beats",
         "bytes_in",
         "bytes_out",
@@ -50,6 +51,8 @@ class Turn:
         """Whether the batch writer kept up when the turn began."""
         self.beats = 0
         """Plain heartbeats heard and answered in this turn."""
+        self.beat_bytes = 0
+        """Bytes of them; of their answers it is as many."""
         self.bytes_in = 0
         """Bytes of messages heard in this turn."""
         self.bytes_out = 0
@@ -89,8 +92,8 @@ class Turn:
             self._messages.values[_BEAT_IN] += self.beats
             self._messages.values[_BEAT_OUT] += self.beats
             self.beats = 0
-        self._bytes.values[_IN] += self.bytes_in
-        self._bytes.values[_OUT] += self.bytes_out
+        self._bytes.values[_IN] += self.bytes_in + self.beat_bytes
+        self._bytes.values[_OUT] += self.bytes_out + self.beat_bytes
         self._socket_bytes.values[_IN] += self.socket_bytes_in
         self._socket_bytes.values[_OUT] += self.socket_bytes_out
-        self.bytes_in = self.bytes_out = self.socket_bytes_in = self.socket_bytes_out = 0
+        self.bytes_in = self.bytes_out = self.beat_bytes = self.socket_bytes_in = self.socket_bytes_out = 0

@@ -14,7 +14,7 @@ from signal_gateway.domain.device import DeviceStatus, Location, SimCard, Subscr
 from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinked
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.services.presence import Presence, PresenceSettings
+from signal_gateway.services.presence import NEVER_S, Presence, PresenceSettings
 from signal_gateway.storage.rows import Insert, Upsert
 from signal_gateway.storage.tables import connection_logs, device_status
 from tests.services.conftest import ADDRESS, STARTED_MS, Services
@@ -227,6 +227,39 @@ async def test_freshness_ends_seventy_five_seconds_after_the_last_word_while_the
         seen.append((view.linked, view.fresh))
 
     assert seen == [(True, True), (True, False)]
+
+
+class BeatingLink:
+    """A link whose plain heartbeats nobody tells presence of."""
+
+    beat_at = NEVER_S
+
+
+async def test_a_link_is_asked_for_its_last_plain_heartbeat_and_what_it_said_is_kept_after_its_end(
+    autojump_clock: MockClock, services: Services, presence: Presence
+):
+    link = BeatingLink()
+    assert presence.link_opened(phone(), "session-1", ADDRESS, link) == 1
+    for _ in range(40):
+        await trio.sleep(10)
+        link.beat_at = trio.current_time()
+    view = presence.view("phone-1")
+    assert view is not None
+    assert (view.linked, view.fresh, view.last_activity_at) == (True, True, STARTED_MS + 400_000)
+    assert services.of(DeviceUnlinked) == []
+
+    await trio.sleep(315)
+    assert [event.reason for event in services.of(DeviceUnlinked)] == ["silent"]
+    link.beat_at = trio.current_time()
+    await trio.sleep(10)
+    assert [event.generation for event in services.of(DeviceLinked)] == [1, 1]
+
+    presence.link_closed("phone-1", 1, "session-1", 1000, "left")
+    heard_at = link.beat_at
+    link.beat_at = 1e9
+    view = presence.view("phone-1")
+    assert view is not None
+    assert view.last_activity_at == STARTED_MS + round(1000 * heard_at)
 
 
 async def test_a_link_that_is_silent_for_five_minutes_counts_as_gone_until_it_speaks_again(

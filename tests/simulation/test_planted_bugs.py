@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.phone_reports import PhoneReport
 from signal_gateway.domain.events import DeviceUnlinked
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.reports import Reports
@@ -15,7 +16,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.testing.checker import check
 from signal_gateway.testing.simulation import simulate
 from signal_gateway.testing.simulation_plan import SimulationPlan
-from signal_gateway.websocket import agents, listener
+from signal_gateway.websocket import agents, listener, phones
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.stream import LinkStream
@@ -155,17 +156,18 @@ def swallow_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinkStream, "_pump_by_task", pump_on)
 
 
-def fail_at_some_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+def fail_at_some_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = 0
 
-    def fail(link: Link) -> None:
+    def fail(link: Link, message: Any, question: Any) -> None:
         nonlocal heard
         heard += 1
         if heard == 50:
             raise ZeroDivisionError
-        agents.hear_plain_beat(link)
+        phones.hear_report(link, message, question)
 
-    monkeypatch.setattr(listener, "AGENT_EARS", replace(agents.AGENT_EARS, plain_beat=fail))
+    after = {**agents.AGENT_EARS.after, PhoneReport: fail}
+    monkeypatch.setattr(listener, "AGENT_EARS", replace(agents.AGENT_EARS, after=after))
 
 
 FOUND_OUT: list[tuple[Plant, str]] = [
@@ -187,7 +189,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (forget_to_tell_presence_of_the_end, "has no link, and presence says it has"),
     (keep_ended_links_in_the_hub, "signal_gateway_links"),
     (swallow_cancelled, "s to end"),
-    (fail_at_some_heartbeats, "a handler failed"),
+    (fail_at_some_reports, "a handler failed"),
 ]
 
 

@@ -1,6 +1,7 @@
 """Plain heartbeats of agents have a shorter way than all else: it counts, limits, fences and contains as the long one does."""
 
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -13,9 +14,6 @@ from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.testing.client import LinkClosed
 from signal_gateway.testing.world import World, open_world
-from signal_gateway.websocket.agents import AGENT_EARS
-from signal_gateway.websocket.ears import Ears
-from signal_gateway.websocket.link import Link
 from tests.websocket.client_frames import binary
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import UUID, ask, closing, connect, frame, hear
@@ -92,13 +90,13 @@ async def test_a_phone_s_link_has_no_such_way(autojump_clock: MockClock, world: 
 
 
 async def test_what_fails_in_it_ends_that_link_with_1011(autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch):
-    def fail(link: Link) -> None:
+    def fail(now_s: float) -> float:
         raise RecursionError("a bug of ours")
 
     async with world.dial() as agent:
         await connect(agent)
         link = world.gateway.hub.link_of("test_client_1")
-        monkeypatch.setattr(link, "_ears", Ears(AGENT_EARS.before, AGENT_EARS.after, fail))
+        monkeypatch.setattr(link, "_data_bucket", SimpleNamespace(take=fail))
         with capture_logs() as logs:
             await agent.send(beat())
             assert await closing(agent) == 1011
