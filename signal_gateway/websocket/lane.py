@@ -81,13 +81,12 @@ class Lane:
         task_status.started()
         try:
             while True:
-                if not self._readable:
-                    self._readable.extend(descriptor for descriptor, _ in self._epoll.poll(0, EVENTS_MAX))
-                if self._readable:
-                    self._wake()
+                if self._readable:  # of the last wake, whose time was up
                     await trio.lowlevel.checkpoint()
-                else:
+                else:  # comes back at once while there is more: one pass of Trio's loop for a wake, not two
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._readable.extend(descriptor for descriptor, _ in self._epoll.poll(0, EVENTS_MAX))
+                self._wake()
         finally:
             self._streams.clear()  # where everything is cancelled at once, links end after the lane
             self._epoll.close()
