@@ -70,6 +70,7 @@ class FrameParser:
         "_awaits_library",
         "_fragment_bytes",
         "_fragments",
+        "_hear_data",
         "_hearer",
         "_in_fragments",
         "_library_only",
@@ -89,6 +90,7 @@ class FrameParser:
 
     def __init__(self, hearer: FrameHearer, fragments_max: int) -> None:
         self._hearer = hearer
+        self._hear_data = hearer.hear_data
         self.fragments_max = fragments_max
         self.message_bytes_max = 0
         self._size_limit = ""
@@ -135,6 +137,7 @@ class FrameParser:
         self._stopped = True
         self._rest = b""
         self._hearer = _NOBODY
+        self._hear_data = _NOBODY.hear_data
 
     def limit_messages(self, bytes_max: int, setting: str) -> None:
         """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
@@ -188,7 +191,7 @@ class FrameParser:
     def _small(self, buffer: bytes, at: int, end: int) -> int:
         """Hear the whole small messages that stand at `at` one behind the other: what nearly all are. Returns where they end."""
         heard = 0
-        hear, bytes_max = self._hearer.hear_data, self._small_bytes_max
+        hear, bytes_max = self._hear_data, self._small_bytes_max
         try:
             while end - at >= _SMALL_HEAD_BYTES:
                 first, length = buffer[at], buffer[at + 1] - _MASKED
@@ -238,7 +241,7 @@ class FrameParser:
                 payload = apply_mask(buffer[body + 4 : stop], buffer[body : body + 4])
                 if first == BINARY or is_utf8(payload):
                     self.messages_ended += 1
-                    if not self._hearer.hear_data(first == TEXT, payload):
+                    if not self._hear_data(first == TEXT, payload):
                         self._paused = self.is_paused = True
                     return stop
             elif first in (PING, PONG) and length <= _CONTROL_BYTES_MAX:

@@ -35,6 +35,9 @@ ROOM_POLL_S = 0.01
 HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""
 
+_BEAT_ACK_FRAMES = tuple(data_frame(BINARY, bytes(size))[:2] + plain.BEAT_ACK_BEGINS for size in range(126))
+"""How the WebSocket frame of a plain heartbeat's answer begins, by the size of its payload."""
+
 log = logger("websocket")
 
 
@@ -163,8 +166,8 @@ class Link:
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         """See Hearer: one whole message. False when its handler must wait."""
         if self._is_heard and not is_text:
-            if self._ears.hears_plain_beats and (ack := plain.plain_beat_ack(payload)) is not None:
-                if self._hears_as_plain_beat(ack):
+            if self._ears.hears_plain_beats and plain.is_plain_beat(payload):
+                if self._hears_as_plain_beat(payload):
                     return True
             elif self._hears_as_plain_signal(payload):
                 return True
@@ -260,7 +263,7 @@ class Link:
             self._warned_of = expires_at
             self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")
 
-    def _hears_as_plain_beat(self, ack: bytes) -> bool:
+    def _hears_as_plain_beat(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way. Its answer is as long as it was."""
         try:
             now, turn = self.stream.heard_at, self._turn
@@ -268,8 +271,9 @@ class Link:
                 return False
             self.beat_at = now
             turn.beats += 1
-            turn.beat_bytes += len(ack)
-            self.outbox.put(data_frame(BINARY, ack))
+            size = len(payload)
+            turn.beat_bytes += size
+            self.outbox.put(_BEAT_ACK_FRAMES[size] + payload[2:])
         except Exception:
             self._contain(None, is_text=False)
         return True

@@ -54,6 +54,7 @@ class Outbox:
         "_drained",
         "_ended",
         "_fd",
+        "_first",
         "_in_flight",
         "_is_marked",
         "_is_over",
@@ -89,7 +90,8 @@ class Outbox:
         self._on_slow = on_slow
         self._spawn = spawn
         self._writes_on = False
-        self._batch: list[bytes] = []  # put during this turn
+        self._first = b""  # put during this turn: nearly always all
+        self._batch: list[bytes] = []  # what was put behind it
         self._is_marked = False
         self._chunks: deque[bytes] = deque()
         self._unsent = b""  # what the socket did not take, as it goes on the wire; chunks are still to be sealed
@@ -111,7 +113,7 @@ class Outbox:
     @property
     def messages_waiting(self) -> int:
         """Writes that the peer has not taken: messages, short answers of one turn, or the rest of what was taken in part."""
-        return len(self._chunks) + bool(self._unsent) + bool(self._batch)
+        return len(self._chunks) + bool(self._unsent) + bool(self._first)
 
     def put(self, frame: bytes, is_last_word: bool = False) -> None:
         """Send one WebSocket frame (or the answer to the upgrade) after all that was put before it. Never waits.
@@ -122,13 +124,16 @@ class Outbox:
             return
         self._bytes += len(frame)
         if self._is_marked:
-            self._batch.append(frame)
-            if len(self._batch) >= BATCH_MESSAGES_MAX or self._bytes > self._bytes_max:
+            if self._first:
+                self._batch.append(frame)
+            else:
+                self._first = frame
+            if len(self._batch) >= BATCH_MESSAGES_MAX - 1 or self._bytes > self._bytes_max:
                 self._write_batch()
         elif self._turn.is_on:
             self._is_marked = True
             self._turn.mark(self)
-            self._batch.append(frame)
+            self._first = frame
         else:
             self._append(frame)
             self._press()
@@ -149,14 +154,13 @@ class Outbox:
     def flush(self) -> None:
         """See Flushable: the turn has ended."""
         self._is_marked = False
-        batch = self._batch
-        if not batch:
+        if not self._first:
             return
-        if self._fd < 0 or self._blocked or self._chunks:
+        if self._fd < 0 or self._blocked:
             self._write_batch()
             return
-        data = batch[0] if len(batch) == 1 else b"".join(batch)
-        batch.clear()
+        data = self._take_batch() if self._batch else self._first
+        self._first = b""
         self.sent_at = self._turn.now
         self._write(data if self._tls is None else self._seal(self._tls, data))
         if self._bytes:
@@ -164,7 +168,7 @@ class Outbox:
 
     async def drain(self) -> None:
         """Wait until the peer's side of the socket has taken everything, or the link has ended."""
-        while (self._chunks or self._unsent or self._batch) and not self._ended:
+        while (self._chunks or self._unsent or self._first) and not self._ended:
             if self._drained is None:
                 self._drained = trio.Event()
             await self._drained.wait()
@@ -177,7 +181,7 @@ class Outbox:
         self._spawn = _nobody_writes
         self._chunks.clear()
         self._batch.clear()
-        self._unsent = b""
+        self._first = self._unsent = b""
         self._bytes = 0
         self._tell_if_drained()
 
@@ -192,9 +196,15 @@ class Outbox:
 
     def _write_batch(self) -> None:
         if not self._ended:
-            self._chunks.append(self._batch[0] if len(self._batch) == 1 else b"".join(self._batch))
-            self._batch.clear()
+            self._chunks.append(self._take_batch())
             self._press()
+
+    def _take_batch(self) -> bytes:
+        """What was put during this turn, of which nothing is left."""
+        data = b"".join((self._first, *self._batch))
+        self._first = b""
+        self._batch.clear()
+        return data
 
     def _press(self) -> None:
         """Write what can be written now, then see whether too much is left."""
@@ -288,7 +298,7 @@ class Outbox:
         self._tell_if_drained()
 
     def _tell_if_drained(self) -> None:
-        if self._drained is not None and not (self._chunks or self._unsent or self._batch):
+        if self._drained is not None and not (self._chunks or self._unsent or self._first):
             self._drained.set()
             self._drained = None
 
