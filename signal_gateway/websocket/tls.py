@@ -47,13 +47,13 @@ class TlsSession:
         incoming, tls = self._incoming, self._object
         if data:
             incoming.write(data)
-        said = self._read()
+        said = self._read(min(len(data), RECORD_BYTES_MAX) or RECORD_BYTES_MAX)  # a record has less in it than on it
         # A want that is raised costs more than the record: it is looked for only where something is left.
         if not (said and (incoming.pending or tls.pending())):
             return said
         parts = [said]
         while said and (incoming.pending or tls.pending()):
-            said = self._read()
+            said = self._read(RECORD_BYTES_MAX)
             parts.append(said)
         return b"".join(parts)
 
@@ -74,9 +74,10 @@ class TlsSession:
             self._object.unwrap()
         return self.to_say()
 
-    def _read(self) -> bytes:
+    def _read(self, bytes_max: int) -> bytes:
+        """Python makes room for `bytes_max`, however little is there: large room is dear."""
         try:
-            said = self._object.read(RECORD_BYTES_MAX)
+            said = self._object.read(bytes_max)
         except ssl.SSLWantReadError:
             return b""
         if not said:
