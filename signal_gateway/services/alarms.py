@@ -50,6 +50,7 @@ from signal_gateway.domain.report import Report
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.alarm_settings import AlarmsSettings
 from signal_gateway.services.device_directory import DeviceDirectory
+from signal_gateway.services.open_alarms import OpenAlarms
 from signal_gateway.services.sim_switches import SimSwitches
 from signal_gateway.storage import alarms as kept
 from signal_gateway.storage import records, sims
@@ -83,7 +84,7 @@ class Alarms:
         self._blocked_after = settings.blocked_after
         self._sims_remembered_max = settings.sims_remembered_max
         self._wall_ms = wall_ms
-        self._open: dict[AlarmKey, Severity] = {}
+        self._open = OpenAlarms()
         self._failures = FailuresInARow()
         self._switches = SimSwitches(writer, bus)
         self._linked: set[str] = set()
@@ -135,7 +136,7 @@ class Alarms:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Know what is open, and raise `offline` for phones that stay away longer than their settings allow (C-28)."""
-        self._open = await self._database.read(kept.open_severities)
+        self._open.begin(await self._database.read(kept.open_severities))
         now = self._wall_ms()
         for device_id, last_at in await self._database.read(lambda connection: records.last_activities(connection, LinkKind.PHONE)):
             if device_id not in self._linked:
@@ -151,11 +152,13 @@ class Alarms:
     # what is heard
 
     def _hear_seen(self, event: DeviceSeen) -> None:
-        if event.status is None:
+        device_id, status = event.device_id, event.status
+        if status is None or self._open.is_judged(device_id, status):
             return
-        for reading in readings(event.status, self._directory.settings(event.device_id), self._hysteresis):
-            self._judge(event.device_id, reading, event.at)
-        self._look_at_sims(event.device_id, event.status)
+        self._open.judged(device_id, status)  # first: what changes by it is looked at once more
+        for reading in readings(status, self._directory.settings(device_id), self._hysteresis):
+            self._judge(device_id, reading, event.at)
+        self._look_at_sims(device_id, status)
 
     def _hear_report(self, event: ReportFiled) -> None:
         report = event.report
@@ -176,12 +179,15 @@ class Alarms:
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
         if event.kind == LinkKind.PHONE:
             self._linked.discard(event.device_id)
+            self._open.look_again(event.device_id)
             self._watch(event.device_id, event.at)
 
     def _hear_settings(self, event: SettingsChanged) -> None:
         """An alarm that is not wanted any more is over at once."""
-        for key in [key for key in self._open if key.device_id == event.device_id and not is_enabled(key.type, event.settings)]:
-            self._clear(key, self._wall_ms())
+        self._open.look_again(event.device_id)
+        for key in self._open.of(event.device_id):
+            if not is_enabled(key.type, event.settings):
+                self._clear(key, self._wall_ms())
         since = self._away_since.get(event.device_id)
         if since is not None:
             self._look_at(event.device_id, since + MS_PER_MINUTE * event.settings.offline_threshold_minutes)
@@ -192,7 +198,8 @@ class Alarms:
         self._failures.forget(device_id)
         self._switches.forget(device_id)
         self._away_since.pop(device_id, None)
-        for key in [key for key in self._open if key.device_id == device_id]:
+        self._open.look_again(device_id)
+        for key in self._open.of(device_id):
             self._clear(key, self._wall_ms(), is_deleted=True)
         for key in [(device_id, slot) for slot in range(SIM_SLOTS)]:
             self._seen.pop(key, None)
@@ -215,7 +222,7 @@ class Alarms:
         key = AlarmKey(device_id, reading.type, reading.sim_slot)
         if not reading.is_raised:
             self._clear(key, at)
-        elif self._open.get(key) is not reading.severity:
+        elif self._open.severity(key) is not reading.severity:
             self._raise(key, reading.severity, reading.message, "server")
 
     def _raise_reported(self, report: Report, alarm_type: AlarmType) -> None:
@@ -279,11 +286,11 @@ class Alarms:
             self._raised.add(key.type.value)
             if key.sim_slot is not None and key.type in SIM_ALARMS and self._directory.settings(key.device_id).auto_disable_sim_on_alarm:
                 self._switches.switch((key.device_id, key.sim_slot), key.type.value)
-        self._open[key] = severity
+        self._open.add(key, severity)
         self._post(Raise(key, severity, message, source, self._wall_ms()), severity)
 
     def _clear(self, key: AlarmKey, at: int, *, is_deleted: bool = False) -> None:
-        severity = self._open.pop(key, None)
+        severity = self._open.remove(key)
         if severity is not None:
             self._post(Clear(key, at), severity, is_deleted=is_deleted)
 
@@ -292,9 +299,9 @@ class Alarms:
 
         def undo() -> None:
             if isinstance(change, Raise):
-                self._open.pop(change.key, None)
-            else:
-                self._open.setdefault(change.key, severity)
+                self._open.remove(change.key)
+            elif change.key not in self._open:
+                self._open.add(change.key, severity)
 
         def done(came: Alarm | Exception | None) -> None:
             if isinstance(came, Alarm) and is_deleted:
@@ -309,7 +316,7 @@ class Alarms:
 
     def _follow(self, alarm: Alarm) -> None:
         if alarm.cleared_at is not None:
-            self._open.pop(alarm.key, None)
+            self._open.remove(alarm.key)
             if alarm.sim_slot is not None and alarm.type in SIM_ALARMS:
                 self._switch_on(alarm.device_id, alarm.sim_slot)
         self._bus.publish(AlarmChanged(alarm))
@@ -358,7 +365,7 @@ class Alarms:
         for card in status.sim_cards or ():
             if not 0 <= card.slot_index < SIM_SLOTS:
                 continue
-            ids = tuple((name, each.digest) for name in ("imei", "imsi") if (each := getattr(card, name)) is not None)
+            ids = tuple((name, each.digest) for name, each in (("imei", card.imei), ("imsi", card.imsi)) if each is not None)
             key = (device_id, card.slot_index)
             if ids and self._seen.get(key) != ids:
                 self._note_sim(key, ids)
@@ -379,4 +386,5 @@ class Alarms:
             self._bus.publish(SimChanged(*key))
 
         if not self._writer.post(sims.note_seen, Seen(key, dict(ids)), done):
-            self._seen.pop(key, None)  # the next heartbeat tells it again
+            self._seen.pop(key, None)
+            self._open.look_again(key[0])  # the next heartbeat tells it again

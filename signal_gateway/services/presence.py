@@ -73,6 +73,7 @@ class _Device:
         "reported",
         "session_id",
         "status",
+        "told",
         "told_at_s",
     )
 
@@ -88,6 +89,7 @@ class _Device:
         self.link: Heard | None = None
         self.reported: str | None = None
         self.status = NOTHING_TOLD
+        self.told: DeviceStatus | None = None  # the last one, which is merged into the other already
 
     @property
     def heard_at_s(self) -> float:
@@ -181,7 +183,8 @@ class Presence:
         if device.is_silent:
             self._is_back(device)
         if status is not None:
-            device.status = device.status.merged(status)
+            if device.told is not status:
+                device.told, device.status = status, device.status.merged(status)
             self._unwritten[device_id] = device
             self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
 

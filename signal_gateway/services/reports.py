@@ -90,6 +90,14 @@ class Reports:
         elif on_failed is not None:
             on_failed()
 
+    def spares(self, device_id: str, now_s: float) -> bool:
+        """Whether a heartbeat that says the same as the one before goes into no history, as `file` would find."""
+        filed = self._filed_beats.get(device_id)
+        if filed is None or now_s - filed[0] >= self._settings.history_s:
+            return False
+        self._spared.values[()] += 1
+        return True
+
     async def find(
         self,
         device_id: str | None = None,

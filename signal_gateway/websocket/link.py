@@ -17,6 +17,8 @@ from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
 from protocol.payload import PayloadKind
+from protocol.phone_reports import HeartbeatData
+from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
@@ -73,6 +75,8 @@ class Link:
         self._data_bucket = self._buckets["data"]
         self.beat_at = NEVER_S
         """See Heard."""
+        self.told: tuple[HeartbeatData, DeviceStatus] | None = None
+        """What the last heartbeat with a status said, and what that means: most say the same again."""
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)

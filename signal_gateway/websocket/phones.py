@@ -7,7 +7,7 @@ from protocol.phone_commands import ConnectionEstablished
 from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
 from protocol.phone_reports import SimCard as ReportedSim
 from signal_gateway.domain.command_answers import answer_of
-from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
+from signal_gateway.domain.device import DeviceStatus, Location, SimCard
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.report import Report
 from signal_gateway.services.authentication import PhoneAdmission
@@ -44,7 +44,8 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     """
     door, device_id, data = link.door, link.client_id, message.data
     if isinstance(data, HeartbeatData):
-        door.presence.heard_from(device_id, status_of(data, door.subscriber_ids), link.heard_at)
+        if _says_the_same(link, data, question):
+            return
     else:
         door.presence.heard_from(device_id, None, link.heard_at)
         if isinstance(data, DeviceStatusData):
@@ -64,6 +65,20 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         link.acknowledge(question, message.message_id)
     else:
         door.reports.file(report, lambda: link.acknowledge(question, message.message_id), lambda: link.refuse(question, DatabaseDown()))
+
+
+def _says_the_same(link: Link, data: HeartbeatData, question: Question) -> bool:
+    """Tell presence. Returns whether it was all: the last heartbeat of this link said the very same, and history has it."""
+    door, told = link.door, link.told
+    is_same = told is not None and told[0] == data
+    if told is None or not is_same:
+        told = link.told = data, status_of(data, door.subscriber_ids)
+    door.presence.heard_from(link.client_id, told[1], link.heard_at)
+    if not (is_same and door.reports.spares(link.client_id, link.heard_at)):
+        return False
+    if question.answer_type != JSON_ACK or question.request_id is not None:
+        link.acknowledge(question)
+    return True
 
 
 def report_id_of(question: Question) -> str | None:
@@ -86,9 +101,7 @@ def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatu
 
 
 def _sim_of(card: ReportedSim, subscriber_ids: SubscriberIds) -> SimCard:
-    def redact(text: str | None) -> SubscriberId | None:
-        return subscriber_ids.redact(text) if text else None
-
+    redact = subscriber_ids.redact
     return SimCard(
         slot_index=card.slot_index,
         carrier_name=card.carrier_name,
@@ -96,9 +109,9 @@ def _sim_of(card: ReportedSim, subscriber_ids: SubscriberIds) -> SimCard:
         network_mcc=card.network_mcc,
         network_mnc=card.network_mnc,
         is_active=card.is_active,
-        imei=redact(card.imei),
-        imsi=redact(card.imsi),
-        iccid=redact(card.iccid),
+        imei=redact(card.imei) if card.imei else None,
+        imsi=redact(card.imsi) if card.imsi else None,
+        iccid=redact(card.iccid) if card.iccid else None,
         signal_strength=card.signal_strength,
         signal_dbm=card.signal_dbm,
         network_type=card.network_type,

@@ -1,7 +1,7 @@
 """Alarms under a clock of our own: who is away, what a restart knows, what a database refuses, and how much is remembered."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -39,6 +39,7 @@ class Watch:
     writer: BatchWriter
     bus: LocalBus
     alarms: Alarms
+    told: dict[DeviceStatus, DeviceStatus] = field(default_factory=dict[DeviceStatus, DeviceStatus])
 
     def wall_ms(self) -> int:
         return STARTED_MS + round(trio.current_time() * 1000)
@@ -55,7 +56,9 @@ class Watch:
         self.bus.publish(DeviceUnlinked(device_id, "phone", 1, self.wall_ms(), "closed"))
 
     def beat(self, *cards: SimCard, device_id: str = "phone-1", **told: Any) -> None:
-        self.bus.publish(DeviceSeen(device_id, self.wall_ms(), DeviceStatus(**told, sim_cards=cards or None)))
+        """As links do it, who says the same again is given the same object."""
+        status = DeviceStatus(**told, sim_cards=cards or None)
+        self.bus.publish(DeviceSeen(device_id, self.wall_ms(), self.told.setdefault(status, status)))
 
     def report(self, **data: Any) -> None:
         self.bus.publish(ReportFiled(Report("phone-1", "alarm", data, self.wall_ms())))
@@ -239,6 +242,25 @@ async def test_a_heartbeat_that_changes_nothing_writes_nothing(autojump_clock: M
     for level in (10, 12, 19, 22):
         watch.beat(card, battery_level=level)
     assert posted == []
+
+
+async def test_the_same_reading_is_looked_at_again_once_something_is_different(autojump_clock: MockClock, watch: Watch):
+    watch.beat(battery_level=90)
+    watch.report(alarm_type="battery_low", message="says the phone")
+    assert await watch.kept() == [("battery_low", None, "warning", True)]
+    watch.beat(battery_level=90)
+    assert await watch.kept() == [("battery_low", None, "warning", False)]
+
+    watch.beat(battery_level=3)
+    watch.beat(battery_level=3)
+    assert (await watch.kept())[1:] == [("battery_low", None, "critical", True)]
+    watch.go()
+    watch.come()
+    watch.bus.publish(SettingsChanged("phone-1", PhoneSettings(enable_battery_alarms=False), 2))
+    assert (await watch.kept())[1:] == [("battery_low", None, "critical", False)]
+    watch.bus.publish(SettingsChanged("phone-1", PhoneSettings(), 3))
+    watch.beat(battery_level=3)
+    assert (await watch.kept())[2:] == [("battery_low", None, "critical", True)]
 
 
 async def test_sims_are_remembered_up_to_a_number(autojump_clock: MockClock, nursery: trio.Nursery):
