@@ -48,7 +48,7 @@ class OpenAlarms:
         return severity
 
     def is_judged(self, device_id: str, status: DeviceStatus) -> bool:
-        """Whether this very status was looked at, and nothing has changed since. A phone that says the same again is given the same object."""
+        """Whether this very status was looked at, and nothing has changed since. Who says the same again is given the same object."""
         return self._judged.get(device_id) is status
 
     def judged(self, device_id: str, status: DeviceStatus) -> None:

@@ -1,7 +1,7 @@
 """Who is here: link state, last activity and freshness of every device, apart from each other (DESIGN.md §7)."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -67,6 +67,7 @@ class _Device:
         "device_id",
         "generation",
         "is_silent",
+        "is_status_kept",
         "kind",
         "link",
         "linked",
@@ -90,6 +91,7 @@ class _Device:
         self.reported: str | None = None
         self.status = NOTHING_TOLD
         self.told: DeviceStatus | None = None  # the last one, which is merged into the other already
+        self.is_status_kept = True  # given to the writer since it changed
 
     @property
     def heard_at_s(self) -> float:
@@ -184,7 +186,7 @@ class Presence:
             self._is_back(device)
         if status is not None:
             if device.told is not status:
-                device.told, device.status = status, device.status.merged(status)
+                device.told, device.status, device.is_status_kept = status, device.status.merged(status), False
             self._unwritten[device_id] = device
             self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
 
@@ -277,7 +279,7 @@ class Presence:
         """Out of memory; what is unwritten goes to the writer first."""
         del self._offline[device.device_id], self._devices[device.device_id]
         if self._unwritten.pop(device.device_id, None) is not None:
-            self._writer.put([self._row(device)])
+            self._write([device])
 
     def _is_back(self, device: _Device) -> None:
         device.is_silent = False
@@ -305,15 +307,25 @@ class Presence:
             self._forget(device)
 
     def _flush(self) -> bool:
-        """Give the next changed states to the writer; whether there were any."""
-        slice_of = list(islice(self._unwritten, FLUSH_ROWS))
-        if slice_of:
-            self._writer.put([self._row(self._unwritten.pop(device_id)) for device_id in slice_of])
-        return bool(slice_of)
+        """Give the next changed states to the writer; whether there were any, and it took them."""
+        slice_of = [self._unwritten.pop(device_id) for device_id in list(islice(self._unwritten, FLUSH_ROWS))]
+        if not slice_of or self._write(slice_of):
+            return bool(slice_of)
+        self._unwritten.update({device.device_id: device for device in slice_of})
+        return False
+
+    def _write(self, some: Sequence[_Device]) -> bool:
+        """Whether the writer had room. A status that it was given before is not given again: with its SIMs it is most of a row."""
+        if not self._writer.put([self._row(device) for device in some]):
+            return False
+        for device in some:
+            device.is_status_kept = True
+        return True
 
     def _row(self, device: _Device) -> Upsert:
         linked = device.linked and not device.is_silent
-        return records.status_row(device.device_id, linked, self._heard_at(device), device.reported, device.status, self._wall_ms())
+        status = NOTHING_TOLD if device.is_status_kept else device.status
+        return records.status_row(device.device_id, linked, self._heard_at(device), device.reported, status, self._wall_ms())
 
     def _heard_at(self, device: _Device) -> int | None:
         """When something was last heard, on the wall clock of now: a step of that clock moves it along."""

@@ -188,12 +188,33 @@ async def test_what_is_unwritten_when_the_services_end_goes_to_the_writer(autoju
     assert [row.values["battery_level"] for row in status_rows(services)] == [80]
 
 
+async def test_a_status_is_written_when_it_has_changed_and_again_when_there_was_no_room(
+    autojump_clock: MockClock, services: Services, presence: Presence
+):
+    status, put = DeviceStatus(battery_level=80), services.writer.put
+    presence.heard_from("phone-1", status)
+    await trio.sleep(1.5)
+    presence.heard_from("phone-1", status)  # the same object: it says what was said before
+    await trio.sleep(1)
+    services.writer.put = lambda rows: False
+    presence.heard_from("phone-1", DeviceStatus(network_type="LTE"))
+    await trio.sleep(3)
+    services.writer.put = put
+    await trio.sleep(1)
+
+    told = [(row.values.get("battery_level"), row.values.get("network_type")) for row in status_rows(services)]
+    assert told == [(80, None), (None, None), (80, "LTE")]
+    found = await presence_of(services).find("phone-1")
+    assert found is not None
+    assert found.status == DeviceStatus(battery_level=80, network_type="LTE")
+
+
 async def test_the_changed_states_of_a_whole_fleet_are_written_in_slices(autojump_clock: MockClock, services: Services, presence: Presence):
     for number in range(1201):
         presence.heard_from(f"phone-{number}", DeviceStatus(battery_level=5))
     sizes: list[int] = []
     put = services.writer.put
-    services.writer.put = lambda rows: (sizes.append(len(rows)), put(rows))
+    services.writer.put = lambda rows: (sizes.append(len(rows)), put(rows))[1]
     await trio.sleep(1.5)
 
     assert sizes == [500, 500, 201]
