@@ -52,7 +52,14 @@ _TYPE_AT, _KIND_AT, _LENGTH_HIGH_AT = 1, HEADER_BYTES - 3, HEADER_BYTES - 2
 _UUID = slice(2, 2 + UUID_BYTES)
 
 
-def plain_signal(data: bytes, client_id: str) -> Signal | None:
+class WrittenSignal(msgspec.Struct, frozen=True, gc=False):
+    """A signal on its way, and itself in JSON where that is at hand, as it is from the short way."""
+
+    signal: Signal
+    json: bytes | None = None
+
+
+def plain_signal(data: bytes, client_id: str) -> WrittenSignal | None:
     """The signal in a plain frame, said by this client; None for all other frames, which `decode` reads.
 
     Plain is a frame in JSON that has nothing in it but the fields of a signal, each once, no escape that might hide a colon, and not its
@@ -77,7 +84,8 @@ def plain_signal(data: bytes, client_id: str) -> Signal | None:
     added = 1 + client_id.count(":") + sum(name not in payload for name in _ALWAYS_WRITTEN[type(said)])
     if type(said) is SignalIceCandidate and said.candidate is None:
         added -= len(_OF_CANDIDATES)
-    return signal if _encode(signal).count(b":") == payload.count(b":") + added else None
+    written = _encode(signal)
+    return WrittenSignal(signal, written) if written.count(b":") == payload.count(b":") + added else None
 
 
 def question_of(data: bytes, signal: Signal) -> Question:

@@ -10,7 +10,7 @@ from protocol.dialect import Question
 Handler = Callable[[Any, Any, Question], Coroutine[Any, Any, None] | None]
 """Takes the link, the typed message and its question. What it returns must be waited for; a plain function has ended."""
 SignalHandler = Callable[[Any, Any], None]
-"""Takes the link and the signal, with its sender filled in."""
+"""Takes the link and the WrittenSignal, its sender filled in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -285,18 +285,18 @@ class Link:
     def _hears_as_plain_signal(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way."""
         hear, turn = self._ears.plain_signal, self._turn
-        if hear is None or not turn.has_room or (signal := plain.plain_signal(payload, self.client_id)) is None:
+        if hear is None or not turn.has_room or (written := plain.plain_signal(payload, self.client_id)) is None:
             return False
         if self._buckets["signal"].take(self.stream.heard_at) > 0:
             return False
         turn.bytes_in += len(payload)
-        self.door.metrics.messages.values["in", plain.SIGNAL_NAMES[type(signal)]] += 1
+        self.door.metrics.messages.values["in", plain.SIGNAL_NAMES[type(written.signal)]] += 1
         try:
-            hear(self, signal)
+            hear(self, written)
         except GatewayError as error:
-            self.refuse(plain.question_of(payload, signal), error)
+            self.refuse(plain.question_of(payload, written.signal), error)
         except Exception:
-            self._contain(plain.question_of(payload, signal), is_text=False)
+            self._contain(plain.question_of(payload, written.signal), is_text=False)
         return True
 
     def _hear(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:

@@ -25,7 +25,7 @@ from protocol.agent import (
     WebrtcRoomLeaveAck,
 )
 from protocol.dialect import Question
-from protocol.plain import SIGNAL_NAMES
+from protocol.plain import SIGNAL_NAMES, WrittenSignal
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegistered
 from signal_gateway.domain.events import RoomChanged, SignalDue
@@ -58,11 +58,12 @@ class RoomSpeaker:
         self._say(event.to, message, "room_event")
 
     def _say_signal(self, event: SignalDue) -> None:
-        signal: Any = event.signal
-        for client_id in self._say(event.to, signal, SIGNAL_NAMES[type(signal)]):
-            self._rooms.missed(client_id, signal.room_id, signal)
+        due: Any = event.signal
+        signal = due.signal
+        for client_id in self._say(event.to, signal, SIGNAL_NAMES[type(signal)], due.json):
+            self._rooms.missed(client_id, signal.room_id, due)
 
-    def _say(self, to: Sequence[str], message: object, name: str) -> Sequence[str]:
+    def _say(self, to: Sequence[str], message: object, name: str, in_json: bytes | None = None) -> Sequence[str]:
         """Say it to all of these; returns those who have no link here, or one that is closing."""
         missed: list[str] = []
         written: dict[tuple[bool, int], tuple[bytes, int]] = {}
@@ -76,7 +77,7 @@ class RoomSpeaker:
             found = written.get(encoding)
             if found is None:
                 is_text, payload_kind = encoding
-                payload = dialect.say(is_text, payload_kind, link.new_uuid_bytes(), message)
+                payload = dialect.say(is_text, payload_kind, link.new_uuid_bytes(), message, in_json)
                 found = written[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
             link.put_frame(*found, name)
         return missed
@@ -123,12 +124,13 @@ def hear_room_leave(link: Link, message: WebrtcRoomLeave, question: Question) ->
 
 def hear_signal(link: Link, message: Signal, question: Question) -> None:
     """SIGNAL_OFFER, SIGNAL_ANSWER, SIGNAL_ICE_CANDIDATE: passed on to one member or all others (S-32), never answered but by ERROR."""
-    hear_plain_signal(link, said_by(link.client_id, message))
+    hear_plain_signal(link, WrittenSignal(said_by(link.client_id, message)))
 
 
-def hear_plain_signal(link: Link, message: Signal) -> None:
+def hear_plain_signal(link: Link, written: WrittenSignal) -> None:
     """The same, when it was read the short way."""
-    link.door.rooms.signal(link.client_id, message.room_id, _KINDS[type(message)], message.to, message)
+    signal = written.signal
+    link.door.rooms.signal(link.client_id, signal.room_id, _KINDS[type(signal)], signal.to, written)
 
 
 def said_by(client_id: str, message: Signal) -> Signal:
@@ -175,7 +177,7 @@ def _offer(link: Link, caller: Caller, room: Room, sdp: str | None) -> None:
     sender = room.sender
     to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
     offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
-    link.door.rooms.signal(caller.client_id, room.room_id, SignalKind.OFFER, to, offer)
+    link.door.rooms.signal(caller.client_id, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
 
 
 ROOM_HANDLERS: Mapping[type, Handler] = {
