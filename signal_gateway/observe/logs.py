@@ -25,8 +25,8 @@ LOG_FILE = Path("logs") / "gateway.log"
 """Where the lines go, below `server.data_dir`."""
 ACCEPT_LINES_INTERVAL_S = 10.0
 """Seconds between two lines about connections that could not be accepted; Trio alone writes ten a second, with tracebacks (H16)."""
-TALKATIVE = ("httpx2", "httpcore2")
-"""Libraries that have a line at info for each thing that they do: their warnings are enough, for what is done per message is not logged."""
+TALKATIVE = ("alembic.runtime.migration", "httpx2", "httpcore2")
+"""Libraries that have a line at info for each thing that they do: their warnings are enough, and what matters of it we tell ourselves."""
 STOP_SECONDS_MAX = 5.0
 """Seconds that the end of the process waits for room in a full queue."""
 
