@@ -188,7 +188,7 @@ class RoomMedia:
         try:
             return await self._apart(partial(self._media.open, wish.offer_sdp, publisher), self._closings.close_soon), None
         except MediaDown as down:
-            if not self._falls_back or (known is not None and known.stays):
+            if not self._falls_back:
                 raise
             return None, down
 
