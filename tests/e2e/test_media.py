@@ -16,6 +16,8 @@ from signal_gateway.testing.fake_http import Fault
 from tests.bridges.cloudflare_made import APP_ID, APP_SECRET, OFFER
 from tests.websocket.talk import ask
 
+from .call_page import MOVES, Place, two_in_a_call, write_to_each_other
+from .chromium import chromium
 from .server import Server, running
 
 pytestmark = pytest.mark.slow
@@ -42,6 +44,21 @@ async def create(client: Client) -> Any:
 async def health(server: Server) -> tuple[int, str]:
     status, text = await trio.to_thread.run_sync(server.get, "/health/ready")
     return status, json.loads(text)["checks"]["media"]
+
+
+@pytest.mark.tool("chromium")
+async def test_the_page_of_calls_lets_its_members_talk_directly_where_rooms_stand_on_a_backend_too(tmp_path: Path, nursery: trio.Nursery):
+    fake = FakeCloudflare(APP_ID, APP_SECRET)
+    secret = f'app_secret = "{APP_SECRET}"\n[limits]'
+    more = MEDIA.format(app_id=APP_ID, base_url=f"{await nursery.start(fake.run)}/v1").replace("[limits]", secret)
+    place = Place(tmp_path / "gateway", more)
+    with place.served():
+        async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
+            await write_to_each_other(host, guest, "Hello")
+            assert await guest.run(MOVES)
+            assert len(fake.sessions) == 2
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_server_whose_rooms_stand_on_a_backend(tmp_path: Path, nursery: trio.Nursery):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
+from signal_gateway.bridges.cloudflare_settings import CloudflareSettings
 from signal_gateway.config import Config
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.room_settings import RoomsSettings
@@ -53,6 +54,16 @@ class MediaWorld:
         return list(self.fake.sessions)
 
 
+def configured(cloudflare: CloudflareSettings, rooms: Mapping[str, Any] | None = None) -> Config:
+    """A gateway whose rooms stand on this backend."""
+    return Config(
+        auth=AuthSettings(api_keys=tuple(f"{client}:token-{client}" for client in CLIENTS)),
+        rooms=RoomsSettings(**(rooms or {})),
+        media=MediaSettings(mode="cloudflare"),
+        cloudflare=cloudflare,
+    )
+
+
 @asynccontextmanager
 async def media_world(
     rooms: Mapping[str, Any] | None = None, database: InlineDatabase | None = None, fake: FakeCloudflare | None = None, **cloudflare: Any
@@ -62,12 +73,7 @@ async def media_world(
         fake = fake or FakeCloudflare(APP_ID, APP_SECRET)
         port = urlsplit(await nursery.start(fake.run)).port
         chosen = {"attempts_max": 1, "failures_max": 100, **cloudflare}
-        config = Config(
-            auth=AuthSettings(api_keys=tuple(f"{client}:token-{client}" for client in CLIENTS)),
-            rooms=RoomsSettings(**(rooms or {})),
-            media=MediaSettings(mode="cloudflare"),
-            cloudflare=msgspec.structs.replace(SETTINGS, base_url=f"http://127.0.0.1:{port}/v1", **chosen),
-        )
+        config = configured(msgspec.structs.replace(SETTINGS, base_url=f"http://127.0.0.1:{port}/v1", **chosen), rooms)
         async with open_world(config, database=database, transport="sockets") as world:
             yield MediaWorld(world, fake)
         nursery.cancel_scope.cancel()

@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 
+from signal_gateway.domain.access import Role
 from signal_gateway.observe.logs import lines_told_to
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.testing.fake_cloudflare import FakeCloudflare
 from signal_gateway.testing.fake_http import Fault
-from tests.bridges.cloudflare_made import ANSWER, APP_ID, APP_SECRET, OFFER, SETTINGS, offer_of
+from signal_gateway.testing.world import open_world
+from tests.api.conftest import Api
+from tests.bridges.cloudflare_made import ANSWER, APP_ID, APP_SECRET, OFFER, SETTINGS, offer_of, real_settings
 
-from .media_world import MediaWorld, hears, hears_nothing_more, media_world
+from .media_world import MediaWorld, configured, hears, hears_nothing_more, media_world
 from .members import Member, member
+
+REAL = real_settings()
 
 
 class Cast:
@@ -190,6 +195,29 @@ async def test_a_guest_of_the_room_comes_in_the_same_way(place: MediaWorld, cast
     joined = await guest.join(room_id)
     assert joined["app_id"] == APP_ID
     assert (await hears(guest, "signal_offer"))["sdp"]
+
+
+async def test_operators_see_on_what_a_room_stands(place: MediaWorld, cast: Cast):
+    a, api = await cast("a"), Api(place.world)
+    await api.issue("viewer", Role.VIEWER)
+    room_id = await a.create(offer_sdp=OFFER)
+    shown = (await api.call("GET", f"/api/rooms/{room_id}", who="viewer")).json
+    assert (shown["app_id"], [each["session_id"] for each in shown["members"]]) == (APP_ID, place.session_ids)
+
+
+@pytest.mark.skipif(REAL is None, reason="needs SIGNAL_GATEWAY_CLOUDFLARE__APP_ID and __APP_SECRET")
+async def test_a_room_at_cloudflare_itself():
+    """As far as it goes without media: a sender is answered, a receiver has a session, and both are closed."""
+    assert REAL is not None
+    async with open_world(configured(REAL)) as world, member(world, "a") as a, member(world, "b", "text") as b:
+        status, created = await a.ask("webrtc_room_create", role="sender", offer_sdp=OFFER)
+        assert (status, created["app_id"], created["answer_sdp"].startswith("v=0")) == (200, REAL.app_id, True)
+        assert len(created["connection_info"]["track_names"]) == 2
+        joined = await b.join(created["room_id"])
+        assert joined["session_id"] != created["session_id"]
+        await hears(a, "room_event")
+        assert await a.leave(created["room_id"]) == 200
+    assert 'signal_gateway_media_closings_total{outcome="closed"} 2.0' in world.metrics.text().decode()
 
 
 # What goes wrong
