@@ -184,6 +184,10 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     room_id: str
     app_id: str
+    publisher_session_id: str | UnsetType = UNSET
+    """Additive, in rooms on a media backend: the session of the room's sender (C-15)."""
+    track_names: list[str] | UnsetType = UNSET
+    """And the tracks that it publishes."""
 
 
 class WebrtcRoomCreateAck(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +204,10 @@ class WebrtcRoomCreateAck(msgspec.Struct, frozen=True, kw_only=True):
     connection_info: ConnectionInfo | None = None
     ice_servers: list[Mapping[str, Any]] | UnsetType = UNSET
     """Additive: RTCIceServer objects."""
+    answer_sdp: str | UnsetType = UNSET
+    """Additive: the media backend's answer to the offer that the request came with."""
+    reason: str | UnsetType = UNSET
+    """Additive, in a refusal of 503: why the media backend cannot be had."""
 
 
 class WebrtcRoomJoinAck(WebrtcRoomCreateAck, frozen=True, kw_only=True):
@@ -231,7 +239,10 @@ class RoomEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SignalOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An SDP offer (S-03). The server fills in `from`; without `to` it goes to all other members."""
+    """An SDP offer (S-03). The server fills in `from`; without `to` it goes to all other members.
+
+    In a room on a media backend, one without `to` is for the backend, and one without `from` is the backend's.
+    """
 
     version: Version = field(default_factory=_our_version)
     room_id: Identifier

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 from uuid import UUID
 
 import trio
@@ -15,6 +16,7 @@ import trio
 from signal_gateway.api.application import make_application
 from signal_gateway.api.desk import Desk
 from signal_gateway.api.server import ApiServer
+from signal_gateway.bridges.cloudflare import CloudflareMedia, cloudflare_media
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
 from signal_gateway.config_safety import is_demo, is_loopback, token_secret
@@ -37,6 +39,7 @@ from signal_gateway.services.devices import Devices
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.guests import Guests
 from signal_gateway.services.limits import Limits, LimitsSettings
+from signal_gateway.services.media_closings import MediaClosings
 from signal_gateway.services.operators import Operators
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
@@ -44,6 +47,7 @@ from signal_gateway.services.report_feed import ReportFeed
 from signal_gateway.services.reports import Reports
 from signal_gateway.services.retention import Retention
 from signal_gateway.services.room_desk import RoomDesk
+from signal_gateway.services.room_media import RoomMedia
 from signal_gateway.services.rooms import Rooms
 from signal_gateway.services.secret_file import read_or_make_secret
 from signal_gateway.services.sim_rules import SimRulesOf
@@ -60,6 +64,7 @@ from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import Listener
+from signal_gateway.websocket.media_rooms import MediaSpeaker
 from signal_gateway.websocket.rooms import RoomSpeaker
 from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
 from signal_gateway.websocket.turn import Turn
@@ -151,7 +156,8 @@ class Gateway:
         self.rooms = Rooms(database, writer, bus, config.rooms, metrics, wall_ms, new_uuid)
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
         self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
-        self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus, self.rooms)
+        self.media, self.room_media = _media_of(config, self.rooms, bus, metrics, wall_ms, new_uuid)
+        self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus, self.rooms), MediaSpeaker(bus)
         self.authentication = Authentication(database, writer, bus, *keys, subscriber_ids, self.directory, wall_ms, auth.device_key_days)
         self.registration = Registration(database, writer, bus, *keys, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
@@ -192,6 +198,7 @@ class Gateway:
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,
             rooms=self.rooms,
+            room_media=self.room_media,
             ice_servers=self.ice_servers,
             has_room=has_room,
             wall_ms=wall_ms,
@@ -209,6 +216,14 @@ class Gateway:
     def door_loops(self) -> tuple[Loop, ...]:
         """The loops of the doors' stage: they end after the last link."""
         return (self.hub.run,) if self.lane is None else (self.hub.run, self.lane.run)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """All stages between storage and links. What uses a bridge has something to say over it at the end, and ends before it."""
+        bridges: tuple[Loop, ...] = () if self.media is None else (self.media.run,)
+        users: tuple[Loop, ...] = () if self.room_media is None else (self.room_media.run,)
+        async with stage(*self.service_loops), stage(*bridges), stage(*users), stage(*self.door_loops):
+            yield
 
 
 async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
@@ -235,7 +250,9 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
             await root.start(QuietCollector(metrics.messages).run)
             async with storage_running(config, metrics, health) as (database, writer):
                 gateway = Gateway(config, database, writer, LocalBus(metrics), metrics, pepper, secret)
-                async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
+                if gateway.media is not None:
+                    health.add("media", gateway.media.trouble, decides=False)
+                async with gateway.running(), trio.open_nursery() as links:
                     listeners = await open_listeners(config.server, tls)
                     api = operator_door(config, gateway, metrics, health, port_of(listeners), tls)
                     http_port = await links.start(api.run) if config.http.enabled else None
@@ -315,6 +332,17 @@ def _failure_logged() -> Generator[None]:
     except Exception as error:
         log.critical("the server failed", error=type(error).__name__, exc_info=not isinstance(error, OSError))
         raise
+
+
+def _media_of(
+    config: Config, rooms: Rooms, bus: Bus, metrics: Metrics, wall_ms: Callable[[], int], new_uuid: Callable[[], UUID]
+) -> tuple[CloudflareMedia, RoomMedia] | tuple[None, None]:
+    settings = config.cloudflare
+    if config.media.mode == "p2p":
+        return None, None
+    media = cloudflare_media(config.media, settings, metrics, wall_ms, Random(new_uuid().int))
+    closings = MediaClosings(media, settings.closings_max, settings.goodbye_s, metrics)
+    return media, RoomMedia(media, rooms, bus, closings, metrics, falls_back=settings.fall_back)
 
 
 def _attempts_of(config: Config, writer: BatchWriter, metrics: Metrics, wall_ms: Callable[[], int]) -> Attempts:

@@ -35,9 +35,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
 """Settings that may be given and change nothing here, and why."""
 
 
-NOT_USED_YET = 'media.mode = "cloudflare": rooms of this release do not use it yet; leave it "p2p"'
-
-
 def is_exposed(config: Config) -> bool:
     """Whether others than this machine's users can reach the gateway: beyond loopback, or through a proxy."""
     return not is_loopback(config.server.host) or bool(config.server.trusted_proxies)
@@ -173,7 +170,6 @@ def _media_faults(config: Config) -> Iterator[str]:
         yield f"cloudflare.base_url: {cloudflare.base_url!r} must be https:// and a host, for cloudflare.app_secret goes there"
     if cloudflare.operation_s >= config.link.handler_deadline_s:
         yield "cloudflare.operation_s must be less than link.handler_deadline_s, which ends whatever a member waits for"
-    yield NOT_USED_YET
 
 
 def _is_origin(text: str) -> bool:

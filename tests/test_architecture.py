@@ -41,6 +41,7 @@ OWNERS = {
     "segno": ("signal_gateway/api/", "signal_gateway/cli"),
     "typer": ("signal_gateway/cli",),
     "tomllib": ("signal_gateway/config_",),
+    "aiortc": (),
 }
 """Which folder or file may import an outside library: one owner each, so that one place knows its habits."""
 

@@ -29,10 +29,12 @@ from protocol.agent import (
     RegisterAck,
     ReportAck,
     RoomEvent,
+    SignalOffer,
     TokenRefreshAck,
     TokenRefreshDue,
     UnregisterAck,
     WebrtcRoomCreateAck,
+    WebrtcRoomJoinAck,
     WebrtcRoomLeaveAck,
 )
 from protocol.close_codes import CloseCode, may_reconnect
@@ -59,7 +61,9 @@ SAID = {
     "report_ack": ReportAck,
     "disconnect": Disconnect,
     "webrtc_room_create_ack": WebrtcRoomCreateAck,
+    "webrtc_room_join_ack": WebrtcRoomJoinAck,
     "webrtc_room_leave_ack": WebrtcRoomLeaveAck,
+    "signal_offer": SignalOffer,
     "room_event": RoomEvent,
     "token_refresh": TokenRefreshDue,
     "token_refresh_ack": TokenRefreshAck,
@@ -177,7 +181,7 @@ def test_what_a_client_says_in_frames_is_understood_in_json_and_in_cbor(name: st
 @pytest.mark.parametrize(("name", "payload"), values_of("payload said:"))
 def test_what_the_server_says_in_frames_it_says_so(name: str, payload: Any):
     message = msgspec.convert(payload, SAID[name.lower()])
-    if name in ("DISCONNECT", "ROOM_EVENT", "TOKEN_REFRESH"):
+    if name in ("DISCONNECT", "ROOM_EVENT", "SIGNAL_OFFER", "TOKEN_REFRESH"):
         frame = decode_frame(say(False, PayloadKind.JSON, UUID, message))
     else:
         question = Question(False, "", QUESTION_OF[FrameType[name]], FrameType[name].value, UUID)

@@ -42,6 +42,8 @@ class RoomAnswer(Answer):
     """One room, open or over."""
 
     room_id: str
+    app_id: str
+    """`p2p`, or the media backend's name for the application."""
     state: Literal["pending", "active", "inactive", "terminated"]
     created_at: int
     created_by: str
@@ -130,6 +132,7 @@ def room_told(room: Room) -> dict[str, Any]:
     """An open room as it is sent."""
     return {
         "room_id": room.room_id,
+        "app_id": room.app_id,
         "state": room.state.value,
         "created_at": room.created_at,
         "created_by": room.created_by,

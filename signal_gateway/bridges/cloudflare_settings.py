@@ -48,9 +48,10 @@ class CloudflareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Seconds after which a connection that nobody uses is closed."""
     answer_bytes_max: Annotated[int, msgspec.Meta(ge=1024)] = 1_048_576
     """Bytes of one answer of the API."""
-    rooms_kept: Annotated[int, msgspec.Meta(ge=1)] = 20_000
-    """Rooms whose sender, or whose way, is remembered; at least rooms.rooms_max. Beyond it the oldest is forgotten, and who joins it
-    finds no tracks."""
+    closings_max: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    """Sessions of members who have left that wait to be closed; one more is left to Cloudflare, which ends what carries no media."""
+    goodbye_s: Seconds = 5.0
+    """Seconds to close all sessions when the server ends."""
 
     @property
     def breaker(self) -> BreakerRules:

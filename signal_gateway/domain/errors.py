@@ -336,6 +336,24 @@ class SessionError(GatewayError):
         super().__init__(message)
 
 
+class NothingOffered(GatewayError):
+    """An answer for the media backend, which has not offered anything that waits for one."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "nothing_offered"
+
+    def __init__(self, message: str = "No offer waits for this answer") -> None:
+        super().__init__(message)
+
+
+class OfferOutstanding(GatewayError):
+    """An offer for the media backend while another one is under way with it, be it the member's or its own."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "offer_outstanding"
+
+    def __init__(self, message: str = "Another offer is under way: answer it first, or wait for its answer") -> None:
+        super().__init__(message)
+
+
 class MediaDown(GatewayError):
     """The media backend does not answer, or not now. `reason` is a stable word for why."""
 

@@ -11,6 +11,7 @@ from signal_gateway.domain.command import Command
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.report import Report
+from signal_gateway.domain.signals import SignalKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,25 @@ class RoomChanged:
     role: str
     reason: str | None
     to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StayEnded:
+    """A seat was given up or taken away, or its room is over."""
+
+    room_id: str
+    client_id: str
+    stay_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSaid:
+    """The media backend of a room has an offer or an answer for one of its members."""
+
+    room_id: str
+    client_id: str
+    kind: SignalKind
+    sdp: str
 
 
 class SignalDue(msgspec.Struct, frozen=True, gc=False):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 
 class LinkKind(StrEnum):
     """Which table of handlers a link has (CONTRACT.md §1)."""
@@ -29,3 +31,13 @@ class Principal:
     """Whether it came with a key of its own, and has older ones that are to end now."""
     expires_at: int | None = None
     """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """The link that asks for a room. `session_id` is its own, or that of its member at a media backend; `room_id` is set for a guest, who
+    may be in that one room alone."""
+
+    client_id: str
+    session_id: str
+    generation: int
+    room_id: str | None = None

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from signal_gateway.domain.errors import AlreadyInRoom, Forbidden, InvalidRole, RoomFull
 
 SenderLeaves = Literal["close", "promote", "wait"]
+P2P = "p2p"
+"""The `app_id` of a room on no media backend: its members talk to each other directly, and the session of each is its link's own."""
 
 
 class RoomState(StrEnum):
@@ -150,6 +152,8 @@ class Room:
     """How many there were."""
     is_made: bool = False
     """By an operator, for others."""
+    app_id: str = P2P
+    """On what it stands: P2P, or the media backend's name for the application. The first who comes decides, for all."""
     end: RoomEnd | None = None
 
     @property

@@ -33,8 +33,6 @@ from signal_gateway.storage.command_changes import Applied, Item, apply
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.lanes import LaneContents, PoolContents
 
-PAGE, PAGE_WHEN_FULL = 128, 8
-"""Queued commands read for one lane at a time, and while memory holds as many as it may."""
 LANES_AT_ONCE = 16
 """A thousand phones that come at once would hold up the loop for tens of milliseconds."""
 NOT_WRITTEN_S = 1.0
@@ -74,7 +72,7 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         self._pool = CommandPool(self._lanes, self._linked)
         self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
-        self._reader = LaneReader(database, directory, wall_ms, self._page)
+        self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self.open = OpenCommands()
         """Commands that are not in a final state."""
         self._ready: dict[str, None] = {}
@@ -82,7 +80,6 @@ class Dispatcher:
         self._woken = trio.Event()
         self._reports = Remembered(REPORTS_REMEMBERED)
         self._answered: set[str | None] = set()  # commands whose answers are being written
-        self._limits = metrics.limits
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
         self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
         self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
@@ -209,7 +206,6 @@ class Dispatcher:
             await self._woken.wait()
 
     async def _advance(self) -> None:
-        """Look at every lane that may have something to send, a few between two looks at everything else that goes on."""
         now = self._wall_ms()
         self._ready |= dict.fromkeys(self._times.due(now))
         ready, self._ready = self._ready, {}
@@ -395,11 +391,8 @@ class Dispatcher:
         if self._times.add(at_ms, name):
             self._woken.set()
 
-    def _page(self) -> int:
-        if self._count_queued() < self._settings.in_memory_max:
-            return PAGE
-        self._limits.add("commands.in_memory_max")
-        return PAGE_WHEN_FULL
+    def _is_full(self) -> bool:
+        return self._count_queued() >= self._settings.in_memory_max
 
     def _count_queued(self) -> int:
         return sum(len(lane.queue) for lane in self._lanes.values()) + len(self._pool.queue)

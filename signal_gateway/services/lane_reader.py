@@ -6,6 +6,7 @@ from functools import partial
 import trio
 
 from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
 from signal_gateway.storage.database import Database
@@ -13,16 +14,21 @@ from signal_gateway.storage.lanes import LaneContents, PoolContents, read_lane, 
 
 RETRY_S = 1.0
 """Until a database that is away is asked again."""
+PAGE, PAGE_WHEN_FULL = 128, 8
+"""Queued commands read for one lane at a time, and while memory holds as many as it may."""
 
 
 class LaneReader:
     """Starts reads in the nursery of the dispatcher, and tells it what came."""
 
-    def __init__(self, database: Database, directory: DeviceDirectory, wall_ms: Callable[[], int], page: Callable[[], int]) -> None:
+    def __init__(
+        self, database: Database, directory: DeviceDirectory, wall_ms: Callable[[], int], is_full: Callable[[], bool], metrics: Metrics
+    ) -> None:
         self._database = database
         self._directory = directory
         self._wall_ms = wall_ms
-        self._page = page
+        self._is_full = is_full
+        self._limits = metrics.limits
         self.nursery: trio.Nursery | None = None
         """Where reads live; None while the dispatcher does not run."""
 
@@ -67,3 +73,9 @@ class LaneReader:
             else:
                 tell(contents)
                 return
+
+    def _page(self) -> int:
+        if not self._is_full():
+            return PAGE
+        self._limits.add("commands.in_memory_max")
+        return PAGE_WHEN_FULL

@@ -9,9 +9,8 @@ from signal_gateway.storage.rooms import OpenRoom
 class RoomArchive:
     """Knows which rooms and stays the archive has not seen as they are. Nothing here waits."""
 
-    def __init__(self, writer: BatchWriter, app_id: str, rooms_max: int) -> None:
+    def __init__(self, writer: BatchWriter, rooms_max: int) -> None:
         self._writer = writer
-        self._app_id = app_id
         self._rooms_max = rooms_max
         self._changed: dict[str, Room] = {}
         self._changed_seats: dict[str, tuple[str, Seat]] = {}
@@ -26,7 +25,7 @@ class RoomArchive:
         """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
         if not self._changed:
             return
-        rows = [archive.room_row(room, self._app_id) for room in self._changed.values()]
+        rows = [archive.room_row(room) for room in self._changed.values()]
         rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
         if self._writer.put(rows):
             self._changed.clear()
@@ -39,7 +38,7 @@ class RoomArchive:
 def restored(known: OpenRoom, now_s: float, now_ms: int, lost_at_s: float) -> Room:
     """A room that was open when the last process ended. Everybody's seat is kept, as if its link was lost at `lost_at_s`."""
     room = Room(known.room_id, known.created_at, known.created_by, now_s - (now_ms - known.created_at) / 1000, known.metadata)
-    room.stays, room.banned, room.is_made = known.stays, set(known.banned), known.is_made
+    room.stays, room.banned, room.is_made, room.app_id = known.stays, set(known.banned), known.is_made, known.app_id
     for stay in known.seats:
         role = RoomRole(stay.role)
         room.seats[stay.client_id] = Seat(

@@ -6,50 +6,35 @@ rooms were open and who sat in them. Nothing here waits, but the reading at the 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
-import msgspec
 import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms, TooManySignals
-from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
-from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
+from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, SignalDue, StayEnded
+from signal_gateway.domain.principal import Caller
+from signal_gateway.domain.room import P2P, Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
 from signal_gateway.domain.signals import SignalKind, goes_straight, route, welcome
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.room_archive import RoomArchive, restored
+from signal_gateway.services.room_news import RoomNews
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
 
 SWEEP_EVERY_S = 1.0
-PEER_TO_PEER = "p2p"
-"""The `app_id` of all rooms: members connect to each other, and no media backend stands between them."""
 SERVER = "server"
 """Who ends rooms and stays when nobody does."""
 ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
 """Why rooms end: words of ours."""
 OUR_REASONS = ("unregistered", "moved", "disconnected")
 """Of leaving, beside those that members give themselves, which are their own words and for the archive alone."""
-EVENTS: Mapping[str, Literal["member_joined", "member_left", "room_terminated"]] = {
-    "joined": "member_joined",
-    "left": "member_left",
-    "over": "room_terminated",
-}
 
 log = logger("room")
-
-
-class Caller(msgspec.Struct, frozen=True, gc=False):
-    """The link that asks. `room_id` is set for a guest, who may be in that one room alone."""
-
-    client_id: str
-    session_id: str
-    generation: int
-    room_id: str | None = None
 
 
 class Rooms:
@@ -73,7 +58,8 @@ class Rooms:
         self._new_uuid = new_uuid
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
-        self._archive = RoomArchive(writer, PEER_TO_PEER, settings.max)
+        self._archive = RoomArchive(writer, settings.max)
+        self._news = RoomNews(bus, settings.signals_held_max)
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
         self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
@@ -85,22 +71,36 @@ class Rooms:
 
     # asked by members
 
-    def create(self, caller: Caller, role: str, metadata: Mapping[str, Any] | None) -> Room:
+    def check(self, caller: Caller, role: str, room_id: str | None) -> Room | None:
+        """Whether the caller may come into this room, or, without one, open one, as things are now: raises what `join` and `create` would.
+
+        Changes nothing. Returns the room to come into.
+        """
+        if room_id is None:
+            self._check_may_open(caller, role)
+            room = None
+        else:
+            role_of(role)
+            room = self._room(caller, room_id)
+            room.admit(caller.client_id, role, caller.generation, self._rules)
+        if room is None or caller.client_id not in room.seats:
+            self._check_has_seat_left(caller)
+        return room
+
+    def create(self, caller: Caller, role: str, metadata: Mapping[str, Any] | None, app_id: str = P2P) -> Room:
         """Open a room in which the caller sends (S-20). Raises InvalidRole, AlreadyInRoom, TooManyRooms, RoomNotFound (a guest)."""
-        if role_of(role) is not RoomRole.SENDER:
-            raise InvalidRole
-        if caller.room_id is not None:
-            raise RoomNotFound("A guest may only join the room of its link")
+        self._check_may_open(caller, role)
         self._check_may_sit(caller)
         room = self._open(caller.client_id, metadata)
+        room.app_id = app_id
         self._sit(room, caller, RoomRole.SENDER, metadata)
         log.info("room opened", room_id=room.room_id, client_id=caller.client_id)
         return room
 
-    def join(self, caller: Caller, room_id: str, role: str, metadata: Mapping[str, Any] | None) -> Room:
+    def join(self, caller: Caller, room_id: str, role: str, metadata: Mapping[str, Any] | None, app_id: str = P2P) -> Room:
         """Come in, or come back to a seat that was kept (S-22). The others hear of it at once, the caller of the others by `welcome`.
 
-        Raises RoomNotFound, InvalidRole, AlreadyInRoom, RoomFull, Forbidden (banned).
+        `app_id` is on what the room stands from now on. Raises RoomNotFound, InvalidRole, AlreadyInRoom, RoomFull, Forbidden (banned).
         """
         role_of(role)
         room = self._room(caller, room_id)
@@ -108,13 +108,15 @@ class Rooms:
         seat = room.seats.get(caller.client_id)
         if seat is None:
             self._check_may_sit(caller)
+            room.app_id = app_id
             self._sit(room, caller, wanted, metadata)
-            self._tell(room, "joined", caller.client_id, wanted)
+            self._news.tell(room, "joined", caller.client_id, wanted)
             log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
         else:
+            room.app_id = app_id
             room.sit_again(seat, caller.session_id, caller.generation)
             self._archive.note(room, seat)
-            self._tell(room, "joined", caller.client_id, wanted, "returned")
+            self._news.tell(room, "joined", caller.client_id, wanted, "returned")
         return room
 
     def welcome(self, room: Room, client_id: str) -> None:
@@ -179,8 +181,10 @@ class Rooms:
         """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile."""
         for room in self._of_client.get(caller.client_id, {}).values():
             seat = room.seats[caller.client_id]
-            seat.generation, seat.session_id = caller.generation, caller.session_id
-            self._regain(seat)
+            seat.generation = caller.generation
+            if room.app_id == P2P:  # a session at a media backend has outlived the link
+                seat.session_id = caller.session_id
+            self._news.give_held(seat)
 
     # asked by operators
 
@@ -234,6 +238,25 @@ class Rooms:
             raise RoomNotFound
         return room
 
+    def _check_may_open(self, caller: Caller, role: str) -> None:
+        if role_of(role) is not RoomRole.SENDER:
+            raise InvalidRole
+        if caller.room_id is not None:
+            raise RoomNotFound("A guest may only join the room of its link")
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if len(self._rooms) >= self._settings.max:
+            self._limits.add("rooms.max")
+            raise TooManyRooms
+
+    def _check_has_seat_left(self, caller: Caller) -> None:
+        """Seats that an older link took do not count: they make room."""
+        rooms = self._of_client.get(caller.client_id, {}).values()
+        if sum(room.seats[caller.client_id].joined_by == caller.generation for room in rooms) >= self._settings.per_client_max:
+            self._limits.add("rooms.per_client_max")
+            raise AlreadyInRoom
+
     def _check_may_sit(self, caller: Caller) -> None:
         """Seats that an older link took are given up: its client may not even have heard that it has them."""
         client_id = caller.client_id
@@ -242,14 +265,10 @@ class Rooms:
                 self._rise(room, client_id, "moved", Leaving.VOLUNTARY, client_id)
                 if client_id not in self._of_client:
                     return
-        if len(self._of_client.get(client_id, ())) >= self._settings.per_client_max:
-            self._limits.add("rooms.per_client_max")
-            raise AlreadyInRoom
+        self._check_has_seat_left(caller)
 
     def _open(self, created_by: str, metadata: Mapping[str, Any] | None, *, is_made: bool = False) -> Room:
-        if len(self._rooms) >= self._settings.max:
-            self._limits.add("rooms.max")
-            raise TooManyRooms
+        self._check_count()
         room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata, is_made=is_made)
         self._rooms[room.room_id] = room
         self._archive.note(room)
@@ -277,8 +296,9 @@ class Rooms:
         self._forget(client_id, room)
         seat.end = StayEnd(self._wall_ms(), reason, leaving, by)
         self._archive.note(room, seat)
+        self._bus.publish(StayEnded(room.room_id, client_id, seat.stay_id))
         told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
-        self._tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
+        self._news.tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
         if not room.seats:
             self._end(room, RoomState.INACTIVE, "all_left", by)
@@ -289,7 +309,7 @@ class Rooms:
         policy = self._rules.sender_leaves
         if policy == "promote" and (promoted := room.promote()) is not None:
             self._archive.note(room, promoted)
-            self._tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
+            self._news.tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
         elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
             self._end(room, RoomState.TERMINATED, "sender_left", by)
         else:
@@ -298,11 +318,12 @@ class Rooms:
     def _end(self, room: Room, state: RoomState, reason: str, by: str) -> None:
         now = self._wall_ms()
         del self._rooms[room.room_id]
-        self._tell(room, "over", by if by in room.seats else "", None, reason)
+        self._news.tell(room, "over", by if by in room.seats else "", None, reason)
         room.end = RoomEnd(now, state, reason, by)
         for seat in room.seats.values():
             self._forget(seat.client_id, room)
             seat.end = StayEnd(now, reason, Leaving.ENDED, by)
+            self._bus.publish(StayEnded(room.room_id, seat.client_id, seat.stay_id))
         self._archive.note(room, *room.seats.values())
         room.seats.clear()
         self._ends.add(reason)
@@ -318,20 +339,6 @@ class Rooms:
         for room in list(self._of_client.get(client_id, {}).values()):
             self._rise(room, client_id, reason, leaving, client_id)
 
-    def _give_late(self, seat: Seat, early: Sequence[object]) -> None:
-        """Candidates whose description did not come: their member may make something of them, and nobody is left without a word."""
-        if seat.lost_at_s is not None:
-            seat.held.extend(early)
-            return
-        for signal in early:
-            self._bus.publish(SignalDue((seat.client_id,), signal))
-
-    def _regain(self, seat: Seat) -> None:
-        seat.lost_at_s = None
-        held, seat.held = seat.held, []
-        for waited in held:
-            self._bus.publish(waited if isinstance(waited, RoomChanged) else SignalDue((seat.client_id,), waited))
-
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
         for room in self._of_client.get(event.device_id, {}).values():
             seat = room.seats[event.device_id]
@@ -343,13 +350,13 @@ class Rooms:
         for room in self._of_client.get(event.device_id, {}).values():
             seat = room.seats[event.device_id]
             if seat.generation == event.generation:
-                self._regain(seat)
+                self._news.give_held(seat)
 
     def _sweep(self, now_s: float) -> None:
         for room in list(self._rooms.values()):
             for seat in room.seats.values():
                 for early in seat.overdue(now_s - self._settings.early_s):
-                    self._give_late(seat, early)
+                    self._news.give_late(seat, early)
             for seat in room.lost_for_good(now_s, self._rules):
                 if seat.client_id in room.seats:  # the room may have ended with one before
                     self._rise(room, seat.client_id, "link_lost", Leaving.LOST, SERVER)
@@ -373,19 +380,6 @@ class Rooms:
                 self._end(room, RoomState.TERMINATED, "server_restart", SERVER)
         if found:
             log.info("rooms of before the restart wait for their members", rooms=len(self._rooms))
-
-    def _tell(
-        self, room: Room, what: str, client_id: str, role: RoomRole | None, reason: str | None = None, also: Sequence[str] = ()
-    ) -> None:
-        """Tell the others, and `also` these; those whose link is lost hear it when it is back."""
-        event, role_word = EVENTS[what], "" if role is None else role.value
-        linked: list[str] = []
-        for seat in room.others(client_id):
-            if seat.lost_at_s is None:
-                linked.append(seat.client_id)
-            elif len(seat.held) < self._rules.signals_held_max:
-                seat.held.append(RoomChanged(room.room_id, event, client_id, role_word, reason, (seat.client_id,)))
-        self._bus.publish(RoomChanged(room.room_id, event, client_id, role_word, reason, (*linked, *also)))
 
     def _count_by_state(self) -> dict[str, float]:
         counts = Counter(room.state for room in self._rooms.values())

@@ -69,6 +69,7 @@ class OpenRoom:
     metadata: Mapping[str, Any] | None
     stays: int
     is_made: bool
+    app_id: str
     seats: Sequence[StayRecord]
     banned: Sequence[str]
 
@@ -76,12 +77,12 @@ class OpenRoom:
 # rows
 
 
-def room_row(room: Room, app_id: str) -> Upsert:
+def room_row(room: Room) -> Upsert:
     """A room as it is now."""
     sender, end = room.sender, room.end
     values: dict[str, Any] = {
         "room_id": room.room_id,
-        "app_id": app_id,
+        "app_id": room.app_id,
         "state": room.state.value,
         "creation_type": MADE if room.is_made else BY_CLIENT,
         "created_at": room.created_at,
@@ -247,6 +248,7 @@ def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> O
         room.metadata,
         room.stays,
         room.creation_type == MADE,
+        room.app_id,
         [stay for stay in of_room if stay.left_at is None],
         [stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED],
     )

@@ -76,6 +76,10 @@ class FakeCloudflare:
         self.seen: list[Seen] = []
         self.connections = 0
         self.faults: deque[Fault] = deque()
+        self.asked = trio.Event()
+        """Set, and another one in its place, when something was asked and done."""
+        self.sdp_more = ""
+        """Lines at the end of all SDP."""
         self._numbers = iter(range(1, 1_000_000))
 
     async def run(self, tls: ssl.SSLContext | None = None, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -97,6 +101,8 @@ class FakeCloudflare:
     def answer(self, seen: Seen) -> Handled:
         """What the API says: status, headers, body."""
         self.seen.append(seen)
+        self.asked.set()
+        self.asked = trio.Event()
         try:
             status, body = self._answer(seen)
         except _Refusal as refusal:
@@ -167,7 +173,7 @@ class FakeCloudflare:
         return {
             "requiresImmediateRenegotiation": False,
             "tracks": [{"mid": track.mid, "trackName": track.name} for track in fresh],
-            "sessionDescription": {"type": "answer", "sdp": _written(sections, "recvonly")},
+            "sessionDescription": {"type": "answer", "sdp": _written(sections, "recvonly") + self.sdp_more},
         }
 
     def _pull(self, session: FakeSession, tracks: list[Body]) -> Body:
@@ -186,7 +192,7 @@ class FakeCloudflare:
         if not pulled:
             return {"requiresImmediateRenegotiation": False, "tracks": results}
         session.awaits_answer = True
-        offer = {"type": "offer", "sdp": _written([("video", mid) for mid in pulled], "sendonly")}
+        offer = {"type": "offer", "sdp": _written([("video", mid) for mid in pulled], "sendonly") + self.sdp_more}
         return {"requiresImmediateRenegotiation": True, "tracks": results, "sessionDescription": offer}
 
     def _renegotiate(self, session_id: str, body: Body) -> Body:

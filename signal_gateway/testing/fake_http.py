@@ -27,6 +27,19 @@ class Seen:
     body: bytes
 
 
+class Gate:
+    """A request that comes to it waits there: `reached` tells that one has, `opened` lets it through."""
+
+    def __init__(self) -> None:
+        self.reached = trio.Event()
+        self.opened = trio.Event()
+
+    async def pass_through(self) -> None:
+        """Wait until it is open."""
+        self.reached.set()
+        await self.opened.wait()
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong with one request.
@@ -34,16 +47,17 @@ class Fault:
     - "status": it is answered with `status` and the errorCode `code`, and Retry-After where that is above 0; nothing is done.
     - "cut": it is done, and the connection ends before the answer. "cut_unseen": the connection ends and nothing is done.
     - "cut_within": the connection ends in the middle of the answer.
-    - "slow": the answer comes after `seconds`.
+    - "slow": the answer comes after `seconds`. "held": it comes when `gate` is open. In both cases it is done before.
     - "garbage": a 200 that is no JSON. "endless": a 200 of `bytes` bytes.
     """
 
-    kind: Literal["status", "cut", "cut_unseen", "cut_within", "slow", "garbage", "endless"]
+    kind: Literal["status", "cut", "cut_unseen", "cut_within", "slow", "held", "garbage", "endless"]
     status: int = 503
     code: str = "internal_error"
     retry_after_s: int = 0
     seconds: float = 0
     bytes: int = 0
+    gate: Gate | None = None
 
 
 class Site(Protocol):
@@ -111,6 +125,8 @@ async def _answered(site: Site, seen: Seen, connection: h11.Connection, stream: 
         return False
     if fault is not None and kind == "slow":
         await trio.sleep(fault.seconds)
+    if fault is not None and fault.gate is not None:
+        await fault.gate.pass_through()
     fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers.items()]
     data = connection.send(h11.Response(status_code=status, headers=fields)) or b""
     if kind == "cut_within":

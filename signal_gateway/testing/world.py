@@ -22,7 +22,6 @@ import trio
 from signal_gateway.app import Gateway
 from signal_gateway.config import Config
 from signal_gateway.domain.ids import uuid_v4
-from signal_gateway.lifecycle import stage
 from signal_gateway.observe.logs import lines_told_to
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -215,7 +214,7 @@ async def open_world(
         async with trio.open_nursery() as storage:
             await storage.start(world.writer.run)
             gateway = world.gateway
-            async with stage(*gateway.service_loops), stage(*gateway.door_loops), trio.open_nursery() as links:
+            async with gateway.running(), trio.open_nursery() as links:
                 world.links = links
                 try:
                     yield world

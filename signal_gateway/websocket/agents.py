@@ -21,8 +21,9 @@ from signal_gateway.domain.errors import ClientIdTaken, DuplicateLink, GatewayEr
 from signal_gateway.domain.principal import Principal
 from signal_gateway.services.registration import RegisterRequest
 from signal_gateway.websocket.commands import COMMAND_HANDLERS
-from signal_gateway.websocket.ears import Ears, Handler
+from signal_gateway.websocket.ears import Ears, Handler, SignalHandler
 from signal_gateway.websocket.link import Link
+from signal_gateway.websocket.media_rooms import MEDIA_ROOM_HANDLERS
 from signal_gateway.websocket.phones import REPORT_HANDLERS
 from signal_gateway.websocket.rooms import ROOM_HANDLERS, caller_of, hear_plain_signal
 
@@ -171,15 +172,23 @@ def _end_if_unauthenticated(link: Link, error: GatewayError) -> None:
 
 
 _BEFORE: Mapping[type, Handler] = {Connect: hear_connect, Register: hear_register, Disconnect: hear_disconnect}
-_AFTER: Mapping[type, Handler] = {
-    **_BEFORE,
-    Unregister: hear_unregister,
-    Heartbeat: hear_heartbeat,
-    TokenRefresh: hear_token_refresh,
-    **REPORT_HANDLERS,
-    **COMMAND_HANDLERS,
-    **ROOM_HANDLERS,
-}
-_OF_GUESTS: Mapping[type, Handler] = {**_BEFORE, Heartbeat: hear_heartbeat, **ROOM_HANDLERS, TokenRefresh: hear_token_refresh}
-_GUEST_EARS = Ears(before={}, after=_OF_GUESTS, hears_plain_beats=True, plain_signal=hear_plain_signal)
-AGENT_EARS = Ears(before=_BEFORE, after=_AFTER, hears_plain_beats=True, plain_signal=hear_plain_signal, of_guests=_GUEST_EARS)
+
+
+def _ears(room_handlers: Mapping[type, Handler], plain_signal: SignalHandler | None) -> Ears:
+    of_guests = {**_BEFORE, Heartbeat: hear_heartbeat, **room_handlers, TokenRefresh: hear_token_refresh}
+    after = {
+        **_BEFORE,
+        Unregister: hear_unregister,
+        Heartbeat: hear_heartbeat,
+        TokenRefresh: hear_token_refresh,
+        **REPORT_HANDLERS,
+        **COMMAND_HANDLERS,
+        **room_handlers,
+    }
+    guest_ears = Ears(before={}, after=of_guests, hears_plain_beats=True, plain_signal=plain_signal)
+    return Ears(before=_BEFORE, after=after, hears_plain_beats=True, plain_signal=plain_signal, of_guests=guest_ears)
+
+
+AGENT_EARS = _ears(ROOM_HANDLERS, hear_plain_signal)
+MEDIA_AGENT_EARS = _ears(MEDIA_ROOM_HANDLERS, None)
+"""Where a media backend may stand behind rooms: a signal may be for it, and is heard the long way."""

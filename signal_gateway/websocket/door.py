@@ -11,6 +11,7 @@ from signal_gateway.services.limits import Limits
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
+from signal_gateway.services.room_media import RoomMedia
 from signal_gateway.services.rooms import Rooms
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.services.turn import IceServers
@@ -52,8 +53,10 @@ class Door:
     dispatcher: Dispatcher
     subscriber_ids: SubscriberIds
     rooms: Rooms
+    room_media: RoomMedia | None
+    """Where a media backend may stand behind rooms; None = their members talk to each other directly."""
     ice_servers: IceServers
-    """What members of rooms are told of STUN and TURN servers."""
+    """What members of rooms that do so are told of STUN and TURN servers."""
     has_room: Callable[[], bool]
     """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
     wall_ms: Callable[[], int]

@@ -10,7 +10,7 @@ from signal_gateway.domain.principal import LinkKind
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket, retry_after, too_many
-from signal_gateway.websocket.agents import AGENT_EARS, greet_agent
+from signal_gateway.websocket.agents import AGENT_EARS, MEDIA_AGENT_EARS, greet_agent
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.handshake import (
     GoneAway,
@@ -49,6 +49,7 @@ class Listener:
         self._believes_any_origin = believes_any_origin
         self._arriving: set[str] = set()  # phones that were let in and whose upgrade is under way
         self._proxies = TrustedProxies(door.server.trusted_proxies)
+        self._agent_ears = AGENT_EARS if door.room_media is None else MEDIA_AGENT_EARS
         self._connections = door.metrics.counter("connections_total", "Connections accepted.")
         self._refusals = door.metrics.refusals
 
@@ -117,7 +118,7 @@ class Listener:
             if kind is LinkKind.PHONE:
                 await self._serve_phone(transport, request, address, ticket)
             else:
-                await Link(door, kind, AGENT_EARS, transport, request, address, ticket).run(greet_agent)
+                await Link(door, kind, self._agent_ears, transport, request, address, ticket).run(greet_agent)
         except GatewayError as error:
             raise refused_by(error) from error
 

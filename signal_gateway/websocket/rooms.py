@@ -29,9 +29,10 @@ from protocol.plain import SIGNAL_NAMES, WrittenSignal
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegistered
 from signal_gateway.domain.events import RoomChanged, SignalDue
-from signal_gateway.domain.room import Room
+from signal_gateway.domain.principal import Caller
+from signal_gateway.domain.room import P2P, Room
 from signal_gateway.domain.signals import SignalKind
-from signal_gateway.services.rooms import PEER_TO_PEER, Caller, Rooms
+from signal_gateway.services.rooms import Rooms
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.hub import Hub
@@ -87,33 +88,33 @@ def hear_room_create(link: Link, message: WebrtcRoomCreate, question: Question) 
     """WEBRTC_ROOM_CREATE: open a room and send in it (S-20, S-21)."""
     rooms = link.door.rooms
     try:
-        caller = _caller(link, message.client_id, message.auth_token)
+        caller = caller_that_may_ask(link, message.client_id, message.auth_token)
         room = rooms.create(caller, message.role, message.metadata)
     except GatewayError as error:
         link.refuse_request(question, error)
         return
-    link.answer(question, _let_in(link, room, WebrtcRoomCreateAck, "Room created successfully"))
-    _offer(link, caller, room, message.offer_sdp)
+    link.answer(question, let_in(link, room, WebrtcRoomCreateAck, "Room created successfully"))
+    offer_to_members(link, caller, room, message.offer_sdp)
 
 
 def hear_room_join(link: Link, message: WebrtcRoomJoin, question: Question) -> None:
     """WEBRTC_ROOM_JOIN: come into a room (S-22). What its sender offered to all follows the answer (C-07)."""
     rooms = link.door.rooms
     try:
-        caller = _caller(link, message.client_id, message.auth_token)
+        caller = caller_that_may_ask(link, message.client_id, message.auth_token)
         room = rooms.join(caller, message.room_id, message.role, message.metadata)
     except GatewayError as error:
         link.refuse_request(question, error)
         return
-    link.answer(question, _let_in(link, room, WebrtcRoomJoinAck, "Successfully joined room"))
+    link.answer(question, let_in(link, room, WebrtcRoomJoinAck, "Successfully joined room"))
     rooms.welcome(room, caller.client_id)
-    _offer(link, caller, room, message.offer_sdp)
+    offer_to_members(link, caller, room, message.offer_sdp)
 
 
 def hear_room_leave(link: Link, message: WebrtcRoomLeave, question: Question) -> None:
     """WEBRTC_ROOM_LEAVE: give up a seat (S-23)."""
     try:
-        caller = _caller(link, message.client_id, message.auth_token)
+        caller = caller_that_may_ask(link, message.client_id, message.auth_token)
         link.door.rooms.leave(caller, message.room_id, message.reason)
     except GatewayError as error:
         link.refuse_request(question, error)
@@ -144,7 +145,7 @@ def caller_of(link: Link) -> Caller:
     return Caller(link.client_id, link.session_id, link.generation, None if principal is None else principal.room_id)
 
 
-def _caller(link: Link, client_id: str, token: str | None) -> Caller:
+def caller_that_may_ask(link: Link, client_id: str, token: str | None) -> Caller:
     """Who asks for a room. Raises BadCredentials for another's id or token (C-11), NotRegistered after CONNECT alone (S-29)."""
     principal = link.principal
     if principal is None or client_id != link.client_id:
@@ -156,21 +157,22 @@ def _caller(link: Link, client_id: str, token: str | None) -> Caller:
     return caller_of(link)
 
 
-def _let_in(link: Link, room: Room, shape: type[WebrtcRoomCreateAck], message: str) -> WebrtcRoomCreateAck:
+def let_in(link: Link, room: Room, shape: type[WebrtcRoomCreateAck], message: str) -> WebrtcRoomCreateAck:
+    """The answer to one who has come into a room on no backend."""
     ice_servers = link.door.ice_servers
     return shape(
         status=200,
         message=message,
         room_id=room.room_id,
         session_id=link.session_id,
-        app_id=PEER_TO_PEER,
+        app_id=P2P,
         stun_url=ice_servers.stun_url,
-        connection_info=ConnectionInfo(session_id=link.session_id, room_id=room.room_id, app_id=PEER_TO_PEER),
+        connection_info=ConnectionInfo(session_id=link.session_id, room_id=room.room_id, app_id=P2P),
         ice_servers=list(ice_servers.of(link.client_id)),
     )
 
 
-def _offer(link: Link, caller: Caller, room: Room, sdp: str | None) -> None:
+def offer_to_members(link: Link, caller: Caller, room: Room, sdp: str | None) -> None:
     """What came with the request is the first signal: to whoever sends, or, from the sender, to all who come."""
     if sdp is None:
         return

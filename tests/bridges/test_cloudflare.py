@@ -1,4 +1,4 @@
-"""Rooms on Cloudflare: who gets which session, tracks and offer, and what is asked again (S-24, S-41; C-15)."""
+"""Members on Cloudflare: who gets which session, tracks and offer, and what is asked again (S-24, S-41; C-15)."""
 
 from collections.abc import Iterator
 from random import Random
@@ -19,7 +19,7 @@ from signal_gateway.services.media import MediaSession
 from signal_gateway.services.turn import IceServers, MediaSettings
 from signal_gateway.testing.fake_cloudflare import FakeCloudflare, FakeTrack
 from signal_gateway.testing.fake_http import Fault
-from tests.bridges.cloudflare_made import ANSWER, APP_ID, APP_SECRET, OFFER, SETTINGS, OverNothing
+from tests.bridges.cloudflare_made import ANSWER, APP_ID, APP_SECRET, OFFER, SETTINGS, OverNothing, offer_of
 
 TURN = MediaSettings(turn_urls=("turn:turn.example:3478",), turn_secret="canary-turn-secret")
 
@@ -55,7 +55,7 @@ class Made:
         self.api = CloudflareApi(settings, self.metrics, self.network)
         self.patience = Patience(settings, self.metrics, LongestWaits(7))
         ice_servers = IceServers(TURN, settings.stun_url, lambda: 1_700_000_000_000)
-        self.media = CloudflareMedia(self.api, self.patience, ice_servers, settings, self.metrics)
+        self.media = CloudflareMedia(self.api, self.patience, ice_servers, settings.app_id)
         self.began_at = trio.current_time()
 
     def asked(self) -> list[str]:
@@ -70,7 +70,7 @@ class Made:
         """The reason of the MediaDown that an open ends with."""
         self.fake.faults.extend(faults)
         with pytest.raises(MediaDown) as refused:
-            await self.media.open("room", "robot", "sender", OFFER)
+            await self.media.open(OFFER, None)
         assert refused.value.status == 503
         return refused.value.reason
 
@@ -82,66 +82,102 @@ def failing(times: int, status: int = 503) -> list[Fault]:
 # Who gets what
 
 
-async def test_the_sender_is_answered_and_each_receiver_gets_its_tracks_by_an_offer_and_answers_it(autojump_clock: MockClock):
+async def test_the_sender_is_answered_and_a_receiver_gets_its_tracks_by_an_offer_and_answers_it(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", OFFER)
-    receiver = await made.media.open("room", "viewer", "receiver", None)
+    sender = await made.media.open(OFFER, None)
+    receiver = await made.media.open(None, sender)
     assert (sender.answer_sdp or "").startswith("v=0")
-    assert len(sender.track_names) == 2
-    assert sender.publisher_session_id == sender.session_id
+    assert len(sender.published) == 2
     assert receiver.session_id != sender.session_id
-    assert (receiver.publisher_session_id, receiver.track_names, receiver.answer_sdp) == (sender.session_id, sender.track_names, None)
+    assert (receiver.publisher_session_id, receiver.offered, receiver.answer_sdp) == (sender.session_id, sender.published, None)
     assert (receiver.offer_sdp or "").count("a=sendonly") == 2
+    assert receiver.lacks(sender) == ()
     await made.media.answer(receiver, ANSWER)
     assert not made.fake.sessions[receiver.session_id].awaits_answer
-    assert {sender.app_id, receiver.app_id, made.media.app_id} == {APP_ID}
+    assert made.media.app_id == APP_ID
     assert made.asked() == ["POST new", "POST new", "POST new", "POST new", "PUT renegotiate"]
 
 
-async def test_rooms_do_not_hear_each_other(autojump_clock: MockClock):
+async def test_who_comes_before_the_sender_gets_its_tracks_later(autojump_clock: MockClock):
     made = Made()
-    await made.media.open("room", "robot", "sender", OFFER)
-    elsewhere = await made.media.open("other room", "viewer", "receiver", None)
-    assert (elsewhere.offer_sdp, elsewhere.publisher_session_id, elsewhere.track_names) == (None, None, ())
-
-
-async def test_who_comes_before_the_sender_gets_its_tracks_when_it_asks_later(autojump_clock: MockClock):
-    made = Made()
-    early = await made.media.open("room", "viewer", "receiver", None)
-    assert (early.offer_sdp, early.track_names) == (None, ())
-    assert (await made.media.receive(early)).offer_sdp is None
-    sender = await made.media.open("room", "robot", "sender", OFFER)
-    later = await made.media.receive(early)
-    assert (later.session_id, later.publisher_session_id, later.track_names) == (early.session_id, sender.session_id, sender.track_names)
+    early = await made.media.open(None, None)
+    assert (early.offer_sdp, early.offered) == (None, ())
+    sender = await made.media.open(OFFER, None)
+    later = await made.media.receive(early, sender)
+    assert (later.session_id, later.publisher_session_id, later.offered) == (early.session_id, sender.session_id, sender.published)
     assert later.offer_sdp
 
 
-async def test_a_receiver_that_comes_with_an_offer_is_answered_and_takes_nobodys_place(autojump_clock: MockClock):
+async def test_who_comes_with_an_offer_is_answered_and_gets_the_senders_tracks_by_another(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", OFFER)
-    talker = await made.media.open("room", "viewer", "receiver", OFFER)
+    sender = await made.media.open(OFFER, None)
+    talker = await made.media.open(OFFER, sender)
     assert talker.answer_sdp
-    assert (talker.offer_sdp, talker.track_names) == (None, sender.track_names)
-    assert (await made.media.open("room", "third", "receiver", None)).publisher_session_id == sender.session_id
+    assert (talker.offer_sdp, talker.lacks(sender)) == (None, sender.published)
+    assert (await made.media.receive(talker, sender)).offer_sdp
+
+
+async def test_a_further_offer_adds_to_what_is_published_and_receivers_get_what_they_lack(autojump_clock: MockClock):
+    made = Made()
+    sender = await made.media.open(offer_of("audio"), None)
+    receiver = await made.media.open(None, sender)
+    await made.media.answer(receiver, ANSWER)
+    sender = await made.media.offer(sender, OFFER)
+    assert (len(sender.published), sender.answer_sdp is not None) == (2, True)
+    assert receiver.lacks(sender) == sender.published[1:]
+    receiver = await made.media.receive(receiver, sender)
+    assert receiver.offered == sender.published
+    assert [made.fake.sessions[receiver.session_id].tracks[mid].name for mid in ("0", "1")] == list(sender.published)
+
+
+async def test_another_publisher_is_lacked_in_whole(autojump_clock: MockClock):
+    made = Made()
+    older, newer = await made.media.open(OFFER, None), await made.media.open(OFFER, None)
+    receiver = await made.media.open(None, older)
+    assert receiver.lacks(newer) == newer.published
+    await made.media.answer(receiver, ANSWER)
+    receiver = await made.media.receive(receiver, newer)
+    assert (receiver.publisher_session_id, receiver.offered) == (newer.session_id, newer.published)
+
+
+async def test_a_further_offer_whose_answer_is_lost_is_not_repeated(autojump_clock: MockClock):
+    made = Made()
+    sender = await made.media.open(OFFER, None)
+    made.fake.faults.append(Fault("cut"))
+    with pytest.raises(MediaDown):
+        await made.media.offer(sender, OFFER)
+    assert made.asked() == ["POST new"] * 3
+
+
+async def test_an_sdp_that_fits_no_frame_is_a_session_error(autojump_clock: MockClock, lines: list[dict[str, Any]]):
+    made = Made()
+    sender = await made.media.open(OFFER, None)
+    made.fake.sdp_more = "a=x:" + "y" * 40_000 + "\r\n"
+    with pytest.raises(SessionError):
+        await made.media.open(OFFER, None)
+    with pytest.raises(SessionError):
+        await made.media.open(None, sender)
+    assert [line["event"] for line in lines][:1] == ["an SDP of the media backend fits no frame"]
+    assert made.patience.trouble() is None
 
 
 async def test_a_sender_without_an_offer_has_a_session_and_no_tracks(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", None)
-    assert (sender.answer_sdp, sender.offer_sdp, sender.track_names) == (None, None, ())
+    sender = await made.media.open(None, None)
+    assert (sender.answer_sdp, sender.offer_sdp, sender.published) == (None, None, ())
 
 
-async def test_tracks_that_are_not_there_yet_leave_the_receiver_without_an_offer(autojump_clock: MockClock):
+async def test_tracks_that_are_not_there_yet_are_still_lacked(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", OFFER)
+    sender = await made.media.open(OFFER, None)
     tracks = made.fake.sessions[sender.session_id].tracks
     made.fake.sessions[sender.session_id].tracks = {}
-    early = await made.media.open("room", "viewer", "receiver", None)
-    assert (early.offer_sdp, early.track_names) == (None, sender.track_names)
+    early = await made.media.open(None, sender)
+    assert (early.offer_sdp, early.lacks(sender)) == (None, sender.published)
     made.fake.sessions[sender.session_id].tracks = {"0": tracks["0"]}
-    later = await made.media.receive(early)
+    later = await made.media.receive(early, sender)
     assert later.offer_sdp
-    assert later.track_names == (tracks["0"].name,)
+    assert (later.offered, later.lacks(sender)) == ((tracks["0"].name,), (tracks["1"].name,))
 
 
 async def test_a_member_is_told_of_stun_and_turn_servers(autojump_clock: MockClock):
@@ -153,34 +189,25 @@ async def test_a_member_is_told_of_stun_and_turn_servers(autojump_clock: MockClo
 # The end
 
 
-async def test_closing_closes_the_tracks_and_forgets_who_sent(autojump_clock: MockClock):
+async def test_closing_closes_the_tracks(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", OFFER)
+    sender = await made.media.open(OFFER, None)
     await made.media.close(sender)
     assert made.fake.open_tracks(sender.session_id) == []
-    assert (await made.media.open("room", "viewer", "receiver", None)).track_names == ()
-
-
-async def test_an_older_sender_that_is_closed_late_does_not_take_the_newer_one_along(autojump_clock: MockClock):
-    made = Made()
-    older = await made.media.open("room", "robot", "sender", OFFER)
-    newer = await made.media.open("room", "robot", "sender", OFFER)
-    await made.media.close(older)
-    assert (await made.media.open("room", "viewer", "receiver", None)).publisher_session_id == newer.session_id
 
 
 async def test_a_session_that_has_ended_by_itself_is_closed_without_a_fault(autojump_clock: MockClock):
     made = Made()
-    sender = await made.media.open("room", "robot", "sender", OFFER)
+    sender = await made.media.open(OFFER, None)
     made.fake.expire(sender.session_id)
     await made.media.close(sender)
-    await made.media.close(MediaSession("never-there"))
+    await made.media.close(MediaSession(session_id="never-there"))
     assert made.patience.trouble() is None
 
 
 async def test_more_than_64_tracks_are_closed_in_pieces_and_one_that_was_closed_is_left_out(autojump_clock: MockClock):
     made = Made()
-    session = await made.media.open("room", "viewer", "receiver", None)
+    session = await made.media.open(None, None)
     tracks = made.fake.sessions[session.session_id].tracks
     tracks |= {str(mid): FakeTrack(str(mid), f"track {mid}") for mid in range(130)}
     tracks["7"].status = "inactive"
@@ -193,7 +220,7 @@ async def test_more_than_64_tracks_are_closed_in_pieces_and_one_that_was_closed_
 async def test_the_connections_are_given_back_at_the_end(autojump_clock: MockClock):
     made = Made()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(made.media.run)
+        await nursery.start(made.media.run)
         await trio.sleep(1)
         assert not made.api._client.is_closed
         nursery.cancel_scope.cancel()
@@ -206,7 +233,7 @@ async def test_the_connections_are_given_back_at_the_end(autojump_clock: MockClo
 async def test_after_5xx_it_is_asked_again_after_doubled_waits_each_time_with_a_new_session(autojump_clock: MockClock):
     made = Made()
     made.fake.faults += [*failing(1, 500), *failing(1, 502)]
-    session = await made.media.open("room", "robot", "sender", OFFER)
+    session = await made.media.open(OFFER, None)
     assert made.asked_at() == [0, 0.2, 0.6, 0.6]
     assert list(made.fake.sessions) == [session.session_id]
     assert "signal_gateway_media_retries_total 2.0" in made.metrics.text().decode()
@@ -216,11 +243,10 @@ async def test_when_the_answer_to_an_offer_is_lost_the_offer_goes_into_a_new_ses
     """On the old one it would be out of order: nobody knows whether it was heard."""
     made = Made()
     made.fake.faults += [Fault("slow"), Fault("cut")]
-    session = await made.media.open("room", "robot", "sender", OFFER)
+    session = await made.media.open(OFFER, None)
     lost, kept = made.fake.sessions
     assert session.session_id == kept
     assert len(made.fake.open_tracks(lost)) == 2
-    assert (await made.media.open("room", "viewer", "receiver", None)).publisher_session_id == kept
 
 
 async def test_three_attempts_are_made_and_then_the_reason_is_told(autojump_clock: MockClock):
@@ -248,7 +274,7 @@ async def test_each_failure_has_its_reason(autojump_clock: MockClock, faults: li
 async def test_retry_after_is_kept_to(autojump_clock: MockClock):
     made = Made()
     made.fake.faults.append(Fault("status", status=429, retry_after_s=3))
-    await made.media.open("room", "robot", "sender", OFFER)
+    await made.media.open(OFFER, None)
     assert made.asked_at() == [0, 3, 3]
 
 
@@ -273,7 +299,7 @@ async def test_an_sdp_that_cloudflare_refuses_is_a_session_error_at_once_and_the
 ):
     made = Made(failures_max=1)
     with pytest.raises(SessionError) as refused:
-        await made.media.open("room", "robot", "sender", "v=1 canary-sdp")
+        await made.media.open("v=1 canary-sdp", None)
     assert refused.value.status == 500
     assert made.asked() == ["POST new", "POST new"]
     assert made.patience.trouble() is None
@@ -283,8 +309,7 @@ async def test_an_sdp_that_cloudflare_refuses_is_a_session_error_at_once_and_the
 
 async def test_an_answer_is_never_said_twice_but_when_it_was_certainly_not_heard(autojump_clock: MockClock):
     made = Made()
-    await made.media.open("room", "robot", "sender", OFFER)
-    receiver = await made.media.open("room", "viewer", "receiver", None)
+    receiver = await made.media.open(None, await made.media.open(OFFER, None))
     made.fake.faults += [Fault("cut_unseen"), Fault("cut")]
     with pytest.raises(MediaDown):
         await made.media.answer(receiver, ANSWER)
@@ -295,10 +320,9 @@ async def test_an_answer_is_never_said_twice_but_when_it_was_certainly_not_heard
 
 async def test_who_is_not_connected_yet_is_asked_for_again(autojump_clock: MockClock):
     made = Made()
-    early = await made.media.open("room", "viewer", "receiver", None)
-    await made.media.open("room", "robot", "sender", OFFER)
+    early, sender = await made.media.open(None, None), await made.media.open(OFFER, None)
     made.fake.faults += [Fault("status", status=425), Fault("status", status=425)]
-    assert (await made.media.receive(early)).offer_sdp
+    assert (await made.media.receive(early, sender)).offer_sdp
 
 
 # Left alone
@@ -315,7 +339,7 @@ async def test_after_five_failures_in_a_row_nobody_asks_for_ten_seconds_then_one
     assert len(made.network.asked_at) == asked
     await trio.sleep_until(opened_at + 10)
     assert made.patience.trouble() == "failed 503 internal_error, about to be tried"
-    assert await made.media.open("room", "robot", "sender", OFFER)
+    assert await made.media.open(OFFER, None)
     assert made.patience.trouble() is None
     assert [line["event"] for line in lines] == ["the media backend is left alone", "the media backend is well again"]
     assert made.metrics.limits.value("cloudflare.failures_max") == 1
@@ -339,7 +363,7 @@ async def test_the_one_that_tries_is_alone_and_when_it_fails_the_rest_begins_ane
     await trio.sleep(9.9)
     assert await made.down() == "media_left_alone"
     await trio.sleep(0.1)
-    assert await made.media.open("room", "robot", "sender", OFFER)
+    assert await made.media.open(OFFER, None)
 
 
 async def test_one_whose_member_goes_away_tells_nothing_and_lets_the_next_one_try(autojump_clock: MockClock):
@@ -349,8 +373,8 @@ async def test_one_whose_member_goes_away_tells_nothing_and_lets_the_next_one_tr
     made.fake.faults.clear()
     made.fake.faults.append(Fault("slow", seconds=60))
     with trio.move_on_after(1):
-        await made.media.open("room", "robot", "sender", OFFER)
-    assert await made.media.open("room", "robot", "sender", OFFER)
+        await made.media.open(OFFER, None)
+    assert await made.media.open(OFFER, None)
 
 
 async def test_who_is_limited_does_not_count_as_a_failure_of_the_backend(autojump_clock: MockClock):
@@ -373,21 +397,12 @@ async def test_more_operations_at_a_time_than_may_be_are_refused(autojump_clock:
     made = Made(calls_max=2)
     made.fake.faults += [Fault("slow", seconds=1), Fault("slow", seconds=1)]
     async with trio.open_nursery() as nursery:
-        for client_id in ("a", "b"):
-            nursery.start_soon(made.media.open, "room", client_id, "receiver", None)
+        for _ in range(2):
+            nursery.start_soon(made.media.open, None, None)
         await trio.sleep(0.5)
         assert await made.down() == "media_busy"
     assert made.metrics.limits.value("cloudflare.calls_max") == 1
-    assert await made.media.open("room", "robot", "sender", OFFER)
-
-
-async def test_the_oldest_room_is_forgotten_where_too_many_are_remembered(autojump_clock: MockClock):
-    made = Made(rooms_kept=2)
-    for room_id in ("first", "second", "first", "third"):
-        await made.media.open(room_id, "robot", "sender", OFFER)
-    found = [(await made.media.open(room_id, "viewer", "receiver", None)).offer_sdp for room_id in ("first", "second", "third")]
-    assert [offer is not None for offer in found] == [True, False, True]
-    assert made.metrics.limits.value("cloudflare.rooms_kept") == 1
+    assert await made.media.open(OFFER, None)
 
 
 async def test_no_secret_and_no_sdp_is_in_a_log_line_or_an_error_whatever_goes_wrong(
@@ -399,7 +414,7 @@ async def test_no_secret_and_no_sdp_is_in_a_log_line_or_an_error_whatever_goes_w
         for _ in range(3):
             made.fake.faults += [Fault(kind)] * 2  # type: ignore[arg-type]
             with pytest.raises(MediaDown) as refused:
-                await made.media.open("room", "robot", "sender", OFFER + "a=canary-sdp\r\n")
+                await made.media.open(OFFER + "a=canary-sdp\r\n", None)
             errors += [refused.value, refused.value.__cause__, refused.value.details, vars(refused.value)]
             made.fake.faults.clear()
         await trio.sleep(10)

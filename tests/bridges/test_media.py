@@ -1,4 +1,4 @@
-"""Which Media a configuration makes."""
+"""What a configuration makes of media, and what is told of it."""
 
 import re
 from pathlib import Path
@@ -7,79 +7,56 @@ from random import Random
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
-from signal_gateway.bridges.cloudflare import CloudflareMedia
-from signal_gateway.bridges.cloudflare_settings import CloudflareSettings
-from signal_gateway.bridges.media import ChosenMedia, media_of
+from signal_gateway.bridges.cloudflare import cloudflare_media
+from signal_gateway.config import Config
 from signal_gateway.domain.errors import MediaDown
 from signal_gateway.observe.logs import LoggingSettings, logging_running
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.services.direct_media import DirectMedia
-from signal_gateway.services.fall_back import FallBackMedia
 from signal_gateway.services.turn import MediaSettings
 from signal_gateway.testing.fake_cloudflare import FakeCloudflare
 from signal_gateway.testing.fake_http import Fault
+from signal_gateway.testing.world import open_world
 from tests.bridges.cloudflare_made import APP_ID, APP_SECRET, OFFER, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 CLOUDFLARE = MediaSettings(mode="cloudflare", stun_url="stun:direct.example")
 
 
-def chosen(media: MediaSettings, cloudflare: CloudflareSettings = SETTINGS, metrics: Metrics | None = None) -> ChosenMedia:
-    return media_of(media, cloudflare, {"robot": "link-1"}.get, metrics or Metrics(), lambda: 0, Random(7))
+async def page_of(config: Config) -> str:
+    async with open_world(config) as world:
+        return world.metrics.text().decode()
 
 
-def test_by_default_members_talk_directly_and_nothing_runs():
-    made = chosen(MediaSettings())
-    assert isinstance(made.media, DirectMedia)
-    assert (made.run, made.trouble, made.media.stun_url) == (None, None, "stun:stun.cloudflare.com:3478")
+async def test_by_default_nothing_of_a_backend_is_there(autojump_clock: MockClock):
+    async with open_world(Config()) as world:
+        assert (world.gateway.media, world.gateway.room_media, world.gateway.door.room_media) == (None, None, None)
 
 
-def test_cloudflare_is_alone_unless_it_may_fall_back():
-    alone, falls_back = chosen(CLOUDFLARE), chosen(CLOUDFLARE, msgspec.structs.replace(SETTINGS, fall_back=True))
-    assert isinstance(alone.media, CloudflareMedia)
-    assert isinstance(falls_back.media, FallBackMedia)
-    for made in (alone, falls_back):
-        assert made.run is not None
-        assert (made.media.app_id, made.media.stun_url) == (APP_ID, "stun:stun.cloudflare.com:3478")
-
-
-async def test_operations_tells_of_every_metric_that_the_backend_adds():
+async def test_operations_tells_of_every_metric_that_the_backend_adds(autojump_clock: MockClock):
     page = (ROOT / "docs" / "operations.md").read_text()
-    before, metrics = Metrics().text().decode(), Metrics()
-    chosen(CLOUDFLARE, msgspec.structs.replace(SETTINGS, fall_back=True), metrics)
-    kinds = [set(re.findall(r"^# TYPE signal_gateway_(\S+) \w+$", text, re.MULTILINE)) for text in (before, metrics.text().decode())]
+    pages = [await page_of(config) for config in (Config(), Config(media=CLOUDFLARE, cloudflare=SETTINGS))]
+    kinds = [set(re.findall(r"^# TYPE signal_gateway_(\S+) \w+$", text, re.MULTILINE)) for text in pages]
     assert set(re.findall(r"^\| `(media_[a-z_]+)` \|", page, re.MULTILINE)) == kinds[1] - kinds[0]
 
 
-async def test_a_room_over_a_socket_with_a_backend_that_fails_in_between_and_not_a_word_of_it_per_call(
-    nursery: trio.Nursery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+async def test_over_a_socket_no_call_has_a_line_and_no_line_a_secret(nursery: trio.Nursery, tmp_path: Path):
     fake = FakeCloudflare(APP_ID, APP_SECRET)
-    settings = msgspec.structs.replace(
-        SETTINGS, base_url=f"{await nursery.start(fake.run)}/v1", fall_back=True, failures_max=3, backoff_first_s=0.001
-    )
+    settings = msgspec.structs.replace(SETTINGS, base_url=f"{await nursery.start(fake.run)}/v1", failures_max=3, backoff_first_s=0.001)
     with logging_running(LoggingSettings(level="debug"), tmp_path, Metrics(), [APP_SECRET]):
-        made = chosen(CLOUDFLARE, settings)
+        media = cloudflare_media(CLOUDFLARE, settings, Metrics(), lambda: 0, Random(7))
+        assert (media.app_id, media.stun_url) == (APP_ID, "stun:stun.cloudflare.com:3478")
         async with trio.open_nursery() as bridges:
-            assert made.run is not None
-            bridges.start_soon(made.run)
-            sender = await made.media.open("room", "robot", "sender", OFFER)
-            receiver = await made.media.open("room", "viewer", "receiver", None)
+            await bridges.start(media.run)
+            sender = await media.open(OFFER, None)
+            receiver = await media.open(None, sender)
             assert receiver.publisher_session_id == sender.session_id
             fake.faults += [Fault("status", status=500), Fault("cut_unseen"), Fault("garbage")]
             with pytest.raises(MediaDown):
-                await made.media.open("room", "third", "receiver", None)
-            assert made.trouble is not None
-            assert made.trouble()
-            fallen = await made.media.open("other room", "robot", "sender", OFFER)
-            assert fallen.session_id == "link-1"
+                await media.open(None, sender)
+            assert media.trouble() is not None
             bridges.cancel_scope.cancel()
     text = (tmp_path / "logs" / "gateway.log").read_text()
-    assert [word in text for word in ("left alone", "begins without", APP_SECRET, "HTTP Request", "v=0")] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+    words = ("left alone", APP_SECRET, "HTTP Request", "v=0")
+    assert [word in text for word in words] == [True, False, False, False]

@@ -1,20 +1,16 @@
 """Two browsers talk through the real server: seen, heard and written to, over a reload and a restart (H01, H35, S-31)."""
 
 import http.server
-import json
 import os
 import signal
-import socket
 import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from .chromium import Browser, Page, chromium
-from .server import Server, running
+from .call_page import CONNECTED, MOVES, Place, reads, two_in_a_call, write, write_to_each_other
+from .chromium import chromium
 
 pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
 
@@ -23,38 +19,6 @@ OPENS = """new Promise((done) => {
     socket.onopen = () => done('open');
     socket.onerror = () => done('refused');
 })"""
-CONNECTED = "document.querySelectorAll('figure[data-state=connected]').length"
-MOVES = """(async () => {
-    const video = document.querySelector('figure[data-state=connected] video');
-    const before = video.currentTime;
-    await new Promise((resolve) => setTimeout(resolve, 700));
-    return video.currentTime > before && video.videoWidth > 0 && video.srcObject.getAudioTracks().length === 1;
-})()"""
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Place:
-    """A folder and ports that stay the same when the server is started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, self.http_port = free_ports(2)
-
-    @contextmanager
-    def served(self) -> Generator[Server]:
-        with running(self.folder, port=self.port, http_port=self.http_port, drain_s=0.2) as server:
-            yield server
-
-    @property
-    def call(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}/call"
 
 
 @pytest.fixture
@@ -62,40 +26,6 @@ def place(tmp_path: Path) -> Place:
     folder = tmp_path / "gateway"
     folder.mkdir()
     return Place(folder)
-
-
-@asynccontextmanager
-async def two_in_a_call(browser: Browser, place: Place) -> AsyncGenerator[tuple[Page, Page], None]:
-    """One starts a call, the other comes by its link; both see each other."""
-    host, guest = await browser.page(), await browser.page()
-    await host.open(place.call)
-    await host.until("!document.getElementById('begin').hidden")
-    await host.run("document.getElementById('start').click()")
-    await host.until("!document.getElementById('call').hidden")
-    link = await host.run("document.getElementById('link').value")
-    assert "#room=" in link
-    await guest.open(link)
-    await guest.until("!document.getElementById('begin').hidden")
-    await guest.run("document.getElementById('start').click()")
-    for page in (host, guest):
-        await page.until(f"{CONNECTED} === 1")
-    yield host, guest
-
-
-async def write(writer: Page, text: str) -> None:
-    await writer.run(f"document.getElementById('text').value = {json.dumps(text)}; document.querySelector('#write button').click()")
-
-
-async def reads(reader: Page, text: str) -> None:
-    line = json.dumps(f"Them: {text}")
-    await reader.until(f"[...document.querySelectorAll('#texts li')].some((line) => line.textContent === {line})")
-
-
-async def write_to_each_other(host: Page, guest: Page, text: str) -> None:
-    for writer, reader in ((host, guest), (guest, host)):
-        await writer.until("document.getElementById('state').textContent.includes('write')")
-        await write(writer, text)
-        await reads(reader, text)
 
 
 async def test_two_browsers_see_hear_and_write_to_each_other(place: Place, tmp_path: Path):

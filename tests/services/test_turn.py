@@ -1,10 +1,6 @@
 """What clients are told of STUN and TURN servers."""
 
-import pytest
-
-from signal_gateway.domain.errors import SessionError
 from signal_gateway.domain.turn import turn_credentials
-from signal_gateway.services.direct_media import DirectMedia
 from signal_gateway.services.turn import IceServers, MediaSettings
 
 NOW_MS = 1_700_000_000_999
@@ -34,21 +30,3 @@ def test_without_turn_servers_there_is_stun_alone_and_without_both_nothing():
 
 def test_the_secret_is_in_no_repr():
     assert "north" not in repr(SETTINGS)
-
-
-async def test_members_that_talk_directly_have_the_session_of_their_link():
-    media = DirectMedia(servers(SETTINGS), {"robot": "link-1"}.get)
-    session = await media.open("room", "robot", "sender", "v=0")
-    assert (session.session_id, session.answer_sdp, session.track_names) == ("link-1", None, ())
-    assert (media.app_id, media.stun_url, media.ice_servers("robot")[1]["username"]) == (
-        "p2p",
-        "stun:stun.example:3478",
-        "1700000600:robot",
-    )
-    await media.close(session)
-
-
-async def test_a_client_whose_link_has_gone_gets_no_session():
-    with pytest.raises(SessionError) as refused:
-        await DirectMedia(servers(SETTINGS), {}.get).open("room", "robot", "sender", None)
-    assert (refused.value.status, refused.value.message) == (500, "Session error")

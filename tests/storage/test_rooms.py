@@ -25,7 +25,7 @@ def room_of(room_id: str, at: int, *clients: str) -> Room:
 
 
 async def keep(database: Database, room: Room) -> None:
-    rows: list[Row] = [archive.room_row(room, "p2p"), *(archive.stay_row(room.room_id, seat) for seat in room.seats.values())]
+    rows: list[Row] = [archive.room_row(room), *(archive.stay_row(room.room_id, seat) for seat in room.seats.values())]
     await database.write(lambda connection: write_batch([Put(rows, 0.0)], connection))
 
 

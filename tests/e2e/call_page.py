@@ -1,0 +1,100 @@
+"""The page of calls of a real server, as tests use it."""
+
+import json
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from .chromium import Browser, Page
+from .server import Server, running
+
+CONNECTED = "document.querySelectorAll('figure[data-state=connected]').length"
+MOVES = """(async () => {
+    const video = document.querySelector('figure[data-state=connected] video');
+    const before = video.currentTime;
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    return video.currentTime > before && video.videoWidth > 0 && video.srcObject.getAudioTracks().length === 1;
+})()"""
+FRAMES_SHOWN = "document.querySelector('figure[data-state=connected] video').getVideoPlaybackQuality().totalVideoFrames"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Place:
+    """A folder and ports that stay the same when the server is started again; `more` is said in its configuration."""
+
+    def __init__(self, folder: Path, more: str = "") -> None:
+        self.folder = folder
+        self.more = more
+        self.port, self.http_port = free_ports(2)
+
+    @contextmanager
+    def served(self) -> Generator[Server]:
+        """The server, for a while."""
+        with running(self.folder, port=self.port, http_port=self.http_port, drain_s=0.2, more=self.more) as server:
+            yield server
+
+    @property
+    def call(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.http_port}/call"
+
+
+async def start(page: Page, place: Place) -> str:
+    """Start a call there; its link."""
+    await page.open(place.call)
+    await page.until("!document.getElementById('begin').hidden")
+    await page.run("document.getElementById('start').click()")
+    await page.until("!document.getElementById('call').hidden")
+    return str(await page.run("document.getElementById('link').value"))
+
+
+async def follow(page: Page, link: str) -> None:
+    """Come into a call by its link."""
+    await page.open(link)
+    await page.until("!document.getElementById('begin').hidden")
+    await page.run("document.getElementById('start').click()")
+
+
+@asynccontextmanager
+async def two_in_a_call(browser: Browser, place: Place) -> AsyncGenerator[tuple[Page, Page], None]:
+    """One starts a call, the other comes by its link; both see each other."""
+    host, guest = await browser.page(), await browser.page()
+    link = await start(host, place)
+    assert "#room=" in link
+    await follow(guest, link)
+    for page in (host, guest):
+        await page.until(f"{CONNECTED} === 1")
+    yield host, guest
+
+
+async def write(writer: Page, text: str) -> None:
+    """Write to all others."""
+    await writer.run(f"document.getElementById('text').value = {json.dumps(text)}; document.querySelector('#write button').click()")
+
+
+async def reads(reader: Page, text: str) -> None:
+    """Wait until this is read."""
+    line = json.dumps(f"Them: {text}")
+    await reader.until(f"[...document.querySelectorAll('#texts li')].some((line) => line.textContent === {line})")
+
+
+async def can_write(writer: Page) -> None:
+    """Wait until what is written would arrive."""
+    await writer.until("document.getElementById('state').textContent.includes('write')")
+
+
+async def write_to_each_other(host: Page, guest: Page, text: str) -> None:
+    """Both write, and both read."""
+    for writer, reader in ((host, guest), (guest, host)):
+        await can_write(writer)
+        await write(writer, text)
+        await reads(reader, text)
