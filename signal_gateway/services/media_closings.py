@@ -59,7 +59,7 @@ class MediaClosings:
                     nursery.start_soon(self._close_all, rest)
         if goodbye.cancelled_caught:
             self._limits.add("cloudflare.goodbye_s")
-            log.warning("not every session of a member was closed", sessions=len(left))
+            log.warning("not every session of a member was closed", of=len(left))
 
     def _waiting(self) -> int:
         return self._take.statistics().current_buffer_used

@@ -24,6 +24,8 @@ class FakeMedia:
         self.asked: list[tuple[float, str, str]] = []
         self.faults: deque[Exception | None] = deque()
         self.hidden: set[str] = set()
+        self.open_ids: set[str] = set()
+        """Sessions that somebody was given and nobody has closed since anything was last done to them."""
         self._numbers = count(1)
 
     def ice_servers(self, client_id: str) -> Sequence[Mapping[str, Any]]:
@@ -40,16 +42,19 @@ class FakeMedia:
     async def open(self, offer_sdp: str | None, publisher: MediaSession | None) -> MediaSession:
         session = MediaSession(session_id=f"s{next(self._numbers)}")
         await self._note("open", session)
+        self.open_ids.add(session.session_id)
         if offer_sdp is not None:
             return _answered(session, offer_sdp)
         return session if publisher is None else self._pulled(session, publisher)
 
     async def receive(self, session: MediaSession, publisher: MediaSession) -> MediaSession:
         await self._note("receive", session)
+        self.open_ids.add(session.session_id)
         return self._pulled(session, publisher)
 
     async def offer(self, session: MediaSession, offer_sdp: str) -> MediaSession:
         await self._note("offer", session)
+        self.open_ids.add(session.session_id)
         return _answered(session, offer_sdp)
 
     async def answer(self, session: MediaSession, answer_sdp: str) -> None:
@@ -57,6 +62,7 @@ class FakeMedia:
 
     async def close(self, session: MediaSession) -> None:
         await self._note("close", session)
+        self.open_ids.discard(session.session_id)
 
     async def _note(self, what: str, session: MediaSession) -> None:
         self.asked.append((trio.current_time(), what, session.session_id))
