@@ -131,6 +131,7 @@ async def test_of_a_group_only_what_is_in_the_operators_scope_is_told(autojump_c
     shop = Operator("shop", Role.OPERATOR, Scope(groups=frozenset({"shop"})))
     assert await outcomes(world, for_group(), for_group(group="bar"), operator=some) == [["shop-2"], ["bar-1"]]
     assert await outcomes(world, for_group(), for_group(group="bar"), operator=shop) == [["shop-1", "shop-2", "shop-3"], "group_empty"]
+    assert len(await world.gateway.commands.search(BOSS)) == 5  # nor is any other commanded
     await world.gateway.commands.submit_many([for_group(message_id="drill")], BOSS)
     assert await outcomes(world, for_group(message_id="drill"), operator=some) == [["shop-2"]]  # of another's, no more than he may know
     nobody = Operator("nobody", Role.OPERATOR, Scope(devices=frozenset({"bar-1"})))
