@@ -279,6 +279,7 @@ rooms = Table(
     Column("ended_at", BigInteger),
     Column("ended_reason", String(32)),
     Column("ended_by", String(128)),
+    Column("banned", JSON),  # ids of clients that an operator keeps out, whether they ever sat there or not
     Index("ix_rooms_state_created_at", "state", "created_at"),
     Index("ix_rooms_created_at", "created_at"),
     Index("ix_rooms_ended_at", "ended_at"),
