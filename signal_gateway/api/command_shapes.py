@@ -95,7 +95,9 @@ class To(Body):
     """To whom: exactly one of these."""
 
     device: Id | None = None
-    group: Word | None = None
+    group: Annotated[
+        Word | None, Field(description="Any one phone of it; find_device, alarm_start and alarm_stop are for every phone of it.")
+    ] = None
     any: Literal[True] | None = None
 
 
@@ -121,6 +123,27 @@ class Queued(Answer):
 
     status: Literal["queued"]
     message_id: str
+
+
+class OneOfEach(Answer):
+    """One of the commands that a request for every phone of a group came to."""
+
+    message_id: str
+    device_id: str
+
+
+class QueuedForEach(Answer):
+    """A command for each phone of the group is on disk, and goes out while it lives."""
+
+    status: Literal["queued"]
+    commands: list[OneOfEach]
+
+
+class Refused(Answer):
+    """Nothing was kept of this one: why, in words, and as a stable word."""
+
+    error: str
+    code: str
 
 
 class CommandAnswer(Answer):
@@ -213,6 +236,7 @@ def command_told(command: Command) -> dict[str, Any]:
         "result": command.result,
         "error": command.error,
         "error_message": command.error_message,
+        "fan_out_id": command.fan_out_id,
     }
     return told | {name: value for name, value in optional.items() if value is not None}
 

@@ -19,6 +19,8 @@ from signal_gateway.api.command_shapes import (
     CommandsAsked,
     FindDevice,
     Queued,
+    QueuedForEach,
+    Refused,
     SendRcs,
     SendSms,
     SendUssd,
@@ -32,7 +34,7 @@ from signal_gateway.api.command_shapes import (
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, STORES, Asked, DevicePath, IdempotencyKey, MessagePath, Page, page, told
 from signal_gateway.domain.access import Operator
-from signal_gateway.domain.command import Command, CommandKind, CommandRequest, CommandState, Target
+from signal_gateway.domain.command import Command, CommandKind, CommandRequest, CommandState, FanOut, Target
 from signal_gateway.domain.errors import BadRequest, GatewayError
 
 BATCH_MAX = 1000
@@ -53,8 +55,9 @@ OF_SUBMIT = (
     | told(400, "The command cannot be: a number that is none, too many parts, a code that is not allowed.")
     | told(409, "The message_id is taken by another command.")
 )
+Result = Queued | QueuedForEach | Refused
 OF_MANY: dict[int | str, dict[str, Any]] = {
-    207: {"description": "Some were refused: each result says which and why.", "model": list[dict[str, Any]]}
+    207: {"description": "Some were refused: each result says which and why.", "model": list[Result]}
 }
 
 Handler = Callable[..., Coroutine[Any, Any, Response]]
@@ -77,7 +80,7 @@ def command_routes(desk: Desk) -> APIRouter:
             name=path,
         )
 
-    @router.post("/api/commands", summary="Up to 1,000 commands at once", response_model=list[dict[str, Any]], responses=OF_MANY)
+    @router.post("/api/commands", summary="Up to 1,000 commands at once", response_model=list[Result], responses=OF_MANY)
     async def submit_many(
         operator: Commander,
         items: Annotated[list[BatchItem], Field(min_length=1, max_length=BATCH_MAX)],
@@ -153,9 +156,12 @@ async def _submit_all(desk: Desk, items: Sequence[BatchItem], operator: Operator
     return [_result(request if isinstance(request, GatewayError) else next(answers)) for request in requests]
 
 
-def _result(outcome: Command | GatewayError) -> dict[str, Any]:
+def _result(outcome: Command | FanOut | GatewayError) -> dict[str, Any]:
     if isinstance(outcome, GatewayError):
         return {"error": outcome.message, "code": outcome.reason}
+    if isinstance(outcome, FanOut):
+        told = [{"message_id": command.message_id, "device_id": command.device_id} for command in outcome.commands]
+        return {"status": "queued", "commands": told}
     return {"status": "queued", "message_id": outcome.message_id}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -52,10 +52,12 @@ USES_SIM = frozenset({CommandKind.SEND_SMS, CommandKind.SEND_USSD, CommandKind.U
 """One of these at a time per SIM."""
 AT_MOST_ONCE = USES_SIM
 """Never sent again while the outcome is unknown, unless the command says `retry_safe`; the others go out at least once."""
+FOR_EACH = frozenset({CommandKind.FIND_DEVICE, CommandKind.ALARM_START, CommandKind.ALARM_STOP})
+"""Of these a command to a group is one for every phone of it, not for any one."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """To whom: one device, any phone of a group, or, both None, any phone at all."""
+    """To whom: one device; any phone of a group, or every one (FOR_EACH); or, both None, any phone at all."""
 
     device_id: str | None = None
     device_group: str | None = None
@@ -124,6 +126,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     result: Mapping[str, Any] | None = None
     last_report: str | None = None
     """The id of the report that changed it last."""
+    fan_out_id: str | None = None
+    """Of one that was asked for together with others, one for each phone of a group: the `message_id` of the first of them."""
 
     @property
     def uses_sim(self) -> bool:
@@ -134,6 +138,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     def may_be_repeated(self) -> bool:
         """Whether it may be sent again although the outcome of the last attempt is unknown."""
         return self.retry_safe or self.kind not in AT_MOST_ONCE
+
+
+class FanOut(NamedTuple):
+    """What a command for every phone of a group came to: one for each, in the order in which the phones were enrolled."""
+
+    commands: tuple[Command, ...]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

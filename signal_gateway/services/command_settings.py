@@ -41,6 +41,8 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """By which part of itself a wait is spread, up and down."""
     open_max: int = 1_000_000
     """Commands that are not yet in a final state; beyond it new ones are refused with 503."""
+    fan_out_max: int = 1000
+    """Commands that one call may come to where it asks for one for every phone of a group; beyond it that part of it is refused."""
     in_memory_max: int = 50_000
     """Queued commands, and devices that were sent some, that are kept in memory; the others wait in the database."""
     sms_parts_max: int = 10
@@ -81,7 +83,7 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             "backoff_first_s",
             "backoff_max_s",
         )
-        above_zero += ("open_max", "in_memory_max", "sms_parts_max", "sim_park_after", "sim_park_s", "sim_park_max_s")
+        above_zero += ("open_max", "fan_out_max", "in_memory_max", "sms_parts_max", "sim_park_after", "sim_park_s", "sim_park_max_s")
         if any(getattr(self, name) <= 0 for name in above_zero):
             raise ValueError(f"{', '.join(above_zero)} must be above 0")
         retries = (self.sms_retries, self.ussd_retries, self.rcs_retries, self.other_retries)

@@ -11,75 +11,42 @@ import msgspec
 import trio
 
 from signal_gateway.domain.access import Operator
-from signal_gateway.domain.command import Command, CommandKind, CommandRequest, CommandState, CommandView, Step, Wait
+from signal_gateway.domain.command import (
+    FOR_EACH,
+    Command,
+    CommandKind,
+    CommandRequest,
+    CommandState,
+    CommandView,
+    FanOut,
+    Step,
+    Wait,
+)
 from signal_gateway.domain.command_rules import Cancelled, CommandEvent, Requeued
 from signal_gateway.domain.errors import (
     CommandNotFound,
     DatabaseDown,
     DeviceNotFound,
     GatewayError,
-    IdTaken,
     InvalidCommand,
-    KeyReused,
     QueueFull,
     TooLate,
 )
 from signal_gateway.domain.ids import uuid_v4
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_checks import Checked, CommandChecks
+from signal_gateway.services.command_keeping import FAN_OUT_TOO_LARGE, CommandIds, Keeping, check_fits, check_is_the_same, digest, within
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.storage import commands as kept
+from signal_gateway.storage import fleet
 from signal_gateway.storage.batch_writer import BatchWriter
-from signal_gateway.storage.commands import Kept
+from signal_gateway.storage.commands import Kept, KeptFanOut
 from signal_gateway.storage.database import Database
 
-NEEDS_DEVICE = frozenset({CommandKind.USSD_REPLY, CommandKind.FIND_DEVICE, CommandKind.ALARM_START, CommandKind.ALARM_STOP})
-"""What means nothing without the one device that it is for."""
-ID_BITS_OF_COUNTER = 20
-
-
-class CommandIds:
-    """Ids in the order in which they are made: milliseconds since 1970 above, a counter below. `floor` is the highest given before."""
-
-    def __init__(self, wall_ms: Callable[[], int], floor: int = 0) -> None:
-        self._wall_ms = wall_ms
-        self.newest = floor
-
-    def next(self) -> int:
-        """The next id, above all that were given, whatever the wall clock does."""
-        self.newest = max(self.newest + 1, self._wall_ms() << ID_BITS_OF_COUNTER)
-        return self.newest
-
-
-class _Keeping:
-    """A command that was given to the writer. `settled` hears of it as soon as it is on disk, whoever still waits."""
-
-    __slots__ = ("_came", "_is_there", "_settled", "command", "request")
-
-    def __init__(self, request: CommandRequest, command: Command, settled: Callable[[Kept], None]) -> None:
-        self.request = request
-        self.command = command
-        self._settled = settled
-        self._came: Kept | Exception | None = None
-        self._is_there = trio.Event()
-
-    def done(self, came: Kept | Exception) -> None:
-        """The writer has an answer; after a commit of unknown outcome it may have another one later."""
-        if self._came is None:
-            self._came = came
-            self._is_there.set()
-        if isinstance(came, Kept):
-            self._settled(came)
-
-    async def result(self) -> Kept:
-        """What the writer answered. Raises DatabaseDown, DiskFull."""
-        await self._is_there.wait()
-        assert self._came is not None  # noqa: S101 - set before the event
-        if isinstance(self._came, Exception):
-            raise self._came
-        return self._came
+NEEDS_DEVICE = FOR_EACH | {CommandKind.USSD_REPLY}
+"""What means nothing where any phone may take it."""
 
 
 class Commands:
@@ -123,54 +90,107 @@ class Commands:
 
         Raises InvalidCommand, DeviceNotFound, IdTaken, KeyReused, QueueFull, DatabaseDown, DiskFull.
         """
-        return await self._kept(await self._begin(request, operator))
+        result = await self._kept(await self._begin(request, operator), operator)
+        assert isinstance(result, Command)  # noqa: S101 - nothing else was begun
+        return result
 
-    async def submit_many(self, requests: Sequence[CommandRequest], operator: Operator) -> list[Command | GatewayError]:
-        """Each by itself, in this order: what one is refused for hinders no other."""
-        begun: list[_Keeping | GatewayError] = []
+    async def submit_many(self, requests: Sequence[CommandRequest], operator: Operator) -> list[Command | FanOut | GatewayError]:
+        """Each by itself, in this order: what one is refused for hinders no other.
+
+        One of FOR_EACH to a group is a command for every phone of the group that the operator may command: all of them are kept or none.
+        Together they are at most `commands.fan_out_max`.
+        """
+        begun: list[Keeping | GatewayError] = []
+        room = self._settings.fan_out_max
         for request in requests:
             try:
-                begun.append(await self._begin(request, operator))
+                if request.kind in FOR_EACH and request.target.device_group is not None:
+                    keeping, taken = await self._begin_fan_out(request, operator, room)
+                    room -= taken
+                else:
+                    keeping = await self._begin(request, operator)
+                begun.append(keeping)
             except GatewayError as error:
                 begun.append(error)
-        results: list[Command | GatewayError] = []
+        results: list[Command | FanOut | GatewayError] = []
         for each in begun:
             try:
-                results.append(await self._kept(each) if isinstance(each, _Keeping) else each)
+                results.append(await self._kept(each, operator) if isinstance(each, Keeping) else each)
             except GatewayError as error:
                 results.append(error)
         return results
 
-    async def _begin(self, request: CommandRequest, operator: Operator) -> "_Keeping":
+    async def _begin(self, request: CommandRequest, operator: Operator) -> Keeping:
         """Look a request through, and give it to the writer."""
+        keeping = Keeping(request, self._settled)
         try:
-            keeping = _Keeping(request, await self._draft(request, operator), self._settled)
-            if not self._writer.post(kept.keep, keeping.command, keeping.done, lasts=False):
+            if not self._writer.post(kept.keep, await self._draft(request, operator), keeping.done, lasts=False):
                 raise DatabaseDown
         except GatewayError as error:
             self._refused.add(error.reason)
             raise
         return keeping
 
-    async def _kept(self, keeping: "_Keeping") -> Command:
-        """Once it is on disk. Who is cancelled stops waiting; the command is kept all the same."""
+    async def _begin_fan_out(self, request: CommandRequest, operator: Operator, room: int) -> tuple[Keeping, int]:
+        """The same of one for every phone of a group. Also returns how many commands that is.
+
+        What the same request came to before is looked up first: it stands, whoever is in the group by now. The writer looks again, for
+        the same request may be under way.
+        """
+        keeping = Keeping(request, self._settled)
+        try:
+            checked = self._checks.check(request)
+            message_id = self._id_of(request, operator)
+            if known := await self._database.read(partial(kept.fan_out_of, message_id=message_id)):
+                check_fits(len(known), room)
+                keeping.done(KeptFanOut(known, False))
+                return keeping, len(known)
+            group = request.target.device_group or ""
+            phones = await self._database.read(lambda connection: fleet.find_phones(connection, operator.scope, group, room + 1))
+            check_fits(len(phones), room)
+            self._check_is_room(len(phones))
+            first = self._made(request, operator, checked, message_id, group, None)
+            together = [msgspec.structs.replace(first, device_id=phones[0], any_device=False, scope=None, fan_out_id=message_id)]
+            for device_id in phones[1:]:
+                own_id = self._fresh_id()
+                together.append(msgspec.structs.replace(together[0], id=self._ids.next(), message_id=own_id, device_id=device_id))
+            if not self._writer.post(kept.keep_fan_outs, tuple(together), keeping.done, lasts=False):
+                raise DatabaseDown
+        except GatewayError as error:
+            if error.reason == FAN_OUT_TOO_LARGE:
+                self._limits.add("commands.fan_out_max")
+            self._refused.add(error.reason)
+            raise
+        return keeping, len(together)
+
+    async def _kept(self, keeping: Keeping, operator: Operator) -> Command | FanOut:
+        """Once it is on disk. Who is cancelled stops waiting; what was begun is kept all the same."""
         try:
             known = await keeping.result()
+            commands = known.commands if isinstance(known, KeptFanOut) else (known.command,)
             if not known.is_new:
-                _check_is_the_same(known.command, keeping.command, keeping.request)
+                check_is_the_same(commands, keeping.request)
+            if isinstance(known, KeptFanOut):
+                return FanOut(within(operator, commands))
         except GatewayError as error:
             self._refused.add(error.reason)
             raise
         return known.command
 
-    def _settled(self, came: Kept) -> None:
+    def _settled(self, came: Kept | KeptFanOut) -> None:
         if came.is_new:
-            self._accepted.add(came.command.kind.value)
-            self._dispatcher.offer(came.command)
+            for command in came.commands if isinstance(came, KeptFanOut) else (came.command,):
+                self._accepted.add(command.kind.value)
+                self._dispatcher.offer(command)
+
+    def _check_is_room(self, more: int) -> None:
+        if self._dispatcher.open.total + more > self._settings.open_max:
+            self._limits.add("commands.open_max")
+            raise QueueFull
 
     async def _draft(self, request: CommandRequest, operator: Operator) -> Command:
         checked = self._checks.check(request)
-        target, now = request.target, self._wall_ms()
+        target = request.target
         group = target.device_group
         if target.device_id is not None:
             device = await self._directory.find(target.device_id)
@@ -178,19 +198,23 @@ class Commands:
                 raise DeviceNotFound
             group = device.device_group
         elif request.kind in NEEDS_DEVICE:
-            raise InvalidCommand("device_needed", f"{request.kind.value} is for one device: name it", "to")
+            whom = "one device, or each of a group" if request.kind in FOR_EACH else "one device"
+            raise InvalidCommand("device_needed", f"{request.kind.value} is for {whom}: name it", "to")
         elif group is not None and not operator.scope.allows_group(group):
             raise DeviceNotFound("Group not found")
-        if self._dispatcher.open.total >= self._settings.open_max:
-            self._limits.add("commands.open_max")
-            raise QueueFull
+        self._check_is_room(1)
         sim_slot = request.sim_slot
         if request.kind is CommandKind.USSD_REPLY and sim_slot is None:
             sim_slot = await self._sim_of_session(target.device_id or "", checked.session_id)
+        return self._made(request, operator, checked, self._id_of(request, operator), group, sim_slot)
+
+    def _made(
+        self, request: CommandRequest, operator: Operator, checked: Checked, message_id: str, group: str | None, sim_slot: int | None
+    ) -> Command:
+        target, now = request.target, self._wall_ms()
         expires_at = now + round(1000 * (request.ttl_s or self._settings.ttl_s))
         if request.not_before is not None and request.not_before >= expires_at:
             raise InvalidCommand("invalid_not_before", "not_before must be before the command expires", "not_before")
-        message_id = request.message_id or self._id_of(request, operator)
         scope = None if target.device_id is not None or operator.scope.is_whole_fleet else operator.scope
         return Command(
             id=self._ids.next(),
@@ -215,17 +239,23 @@ class Commands:
             not_before=request.not_before,
             expires_at=expires_at,
             deadline_at=expires_at,
-            digest=_digest(request),
+            digest=digest(request),
             created_by=operator.subject,
             created_at=now,
         )
 
     def _id_of(self, request: CommandRequest, operator: Operator) -> str:
-        """A fresh id; under an Idempotency-Key the one that this operator's key always gives, so that a second use finds the first."""
+        """The caller's own; else a fresh one; under an Idempotency-Key the one that this operator's key always gives, so that a second
+        use finds the first."""
+        if request.message_id is not None:
+            return request.message_id
         if request.idempotency_key is None:
-            return str(_ordered(self._new_uuid(), self._wall_ms()))
+            return self._fresh_id()
         text = f"{operator.subject}\0{request.idempotency_key}".encode("utf-8", "surrogatepass")
         return str(uuid_v4(hmac.digest(self._pepper, text, sha256)[:16]))
+
+    def _fresh_id(self) -> str:
+        return str(_ordered(self._new_uuid(), self._wall_ms()))
 
     async def _sim_of_session(self, device_id: str, session_id: str | None) -> int:
         """The SIM on which a USSD session was opened."""
@@ -305,18 +335,6 @@ def _ordered(uuid: UUID, now_ms: int) -> UUID:
     The 74 bits behind them stay random.
     """
     return UUID(bytes=now_ms.to_bytes(6, "big") + uuid.bytes[6:])
-
-
-def _check_is_the_same(known: Command, asked: Command, request: CommandRequest) -> None:
-    if known.digest == asked.digest:
-        return
-    raise KeyReused if request.message_id is None else IdTaken
-
-
-def _digest(request: CommandRequest) -> bytes:
-    """Of what is asked for, whatever it is called: SHA-256."""
-    asked = msgspec.structs.replace(request, message_id=None, idempotency_key=None)
-    return sha256(msgspec.json.encode(asked, order="sorted")).digest()
 
 
 def _session_id(kind: CommandKind, checked: Checked, message_id: str) -> str | None:

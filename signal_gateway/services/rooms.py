@@ -210,6 +210,7 @@ class Rooms:
         """Take a member's seat, and with `ban` bar them from this room for the rest of its life. False when there is nobody to take out."""
         if ban:
             room.banned.add(client_id)
+            self._archive.note(room)
         if client_id not in room.seats:
             return ban
         self._rise(room, client_id, "banned" if ban else "kicked", Leaving.BANNED if ban else Leaving.KICKED, actor, tells_them=True)

@@ -21,6 +21,9 @@ _INSERT_STEPS = insert(command_steps).inline()
 # Built once: to make one of these costs as much as to run it.
 _IS_QUEUED = (commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value)
 _BY_ID = _ALL.where(commands.c.message_id == bindparam("message_id"))
+_OF_FAN_OUT = _ALL.where(or_(commands.c.message_id == bindparam("message_id"), commands.c.fan_out_id == bindparam("message_id"))).order_by(
+    commands.c.id
+)
 _BY_IDS = _ALL.where(commands.c.message_id.in_(bindparam("message_ids", expanding=True))).with_for_update()
 _DUE = (
     _ALL.where(
@@ -63,6 +66,14 @@ class Kept(NamedTuple):
     is_new: bool
 
 
+class KeptFanOut(NamedTuple):
+    """What became of new commands that were asked for at once."""
+
+    commands: tuple[Command, ...]
+    """As they are kept: themselves, or those that the same request came to before."""
+    is_new: bool
+
+
 def keep(connection: Connection, new: Sequence[Command]) -> list[Kept]:
     """Write new commands: the work of a job of the batch writer. That it was queued is a command's first step, without a row of its own.
 
@@ -73,6 +84,23 @@ def keep(connection: Connection, new: Sequence[Command]) -> list[Kept]:
         return [Kept(known, False)]
     connection.execute(_INSERT, [values_of(command) for command in new])
     return [Kept(command, True) for command in new]
+
+
+def keep_fan_outs(connection: Connection, new: Sequence[tuple[Command, ...]]) -> list[KeptFanOut]:
+    """The same of several commands at once, of which all are written or none. The first has the id of their request, so a command of
+    whatever kind that has this id already is found, and finds it."""
+    kept: list[KeptFanOut] = []
+    for together in new:
+        known = fan_out_of(connection, together[0].message_id)
+        if not known:
+            connection.execute(_INSERT, [values_of(command) for command in together])
+        kept.append(KeptFanOut(known or together, not known))
+    return kept
+
+
+def fan_out_of(connection: Connection, message_id: str) -> tuple[Command, ...]:
+    """The commands that a request of this id came to, in their order; the one of this id if it stands alone."""
+    return tuple(map(command_of, connection.execute(_OF_FAN_OUT, {"message_id": message_id})))
 
 
 def values_of(command: Command) -> dict[str, Any]:

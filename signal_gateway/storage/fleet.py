@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, and_, cast, delete,
 from signal_gateway.domain.access import Scope
 from signal_gateway.domain.credential import CredentialKind
 from signal_gateway.domain.fleet import FleetFilter, ReportFilter
+from signal_gateway.domain.principal import LinkKind
 from signal_gateway.domain.report import Report
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage.records import AuditEntry, StatusRecord, status_of_row, write_audit
@@ -60,6 +61,14 @@ def find_fleet(connection: Connection, scope: Scope, wanted: FleetFilter, after_
     if wanted.status is not None:
         query = query.where(_has_status(wanted.status))
     return [_record(row) for row in connection.execute(query)]
+
+
+def find_phones(connection: Connection, scope: Scope, device_group: str, limit: int) -> list[str]:
+    """The ids of the phones of a group that are in a scope, in the order of enrolment."""
+    query = select(devices.c.device_id).where(
+        devices.c.device_group == device_group, devices.c.kind == LinkKind.PHONE.value, *_in_scope(scope)
+    )
+    return list(connection.scalars(query.order_by(devices.c.id).limit(limit)))
 
 
 def find_one(connection: Connection, device_id: str) -> FleetRecord | None:

@@ -94,7 +94,11 @@ def room_row(room: Room) -> Upsert:
         "ended_reason": None if end is None else end.reason,
         "ended_by": None if end is None else end.by,
     }
-    return Upsert(rooms, ("room_id",), values if room.metadata is None else {**values, "metadata": room.metadata})
+    if room.metadata is not None:
+        values["metadata"] = room.metadata
+    if room.banned:
+        values["banned"] = sorted(room.banned)
+    return Upsert(rooms, ("room_id",), values)
 
 
 def stay_row(room_id: str, seat: Seat) -> Upsert:
@@ -122,7 +126,7 @@ _ROOM_NAMES = tuple(RoomRecord.__dataclass_fields__)
 _STAY_NAMES = tuple(StayRecord.__dataclass_fields__)
 _ROOMS = select(*(rooms.c[name] for name in _ROOM_NAMES))
 _STAYS = select(*(room_members.c[name] for name in _STAY_NAMES))
-_OPEN = _ROOMS.where(rooms.c.state.in_(OPEN_STATES)).order_by(rooms.c.created_at, rooms.c.id)
+_OPEN = _ROOMS.add_columns(rooms.c.banned).where(rooms.c.state.in_(OPEN_STATES)).order_by(rooms.c.created_at, rooms.c.id)
 _OPEN_IDS = select(rooms.c.room_id).where(rooms.c.state.in_(OPEN_STATES))
 _STAYS_IN_OPEN = _STAYS.where(room_members.c.room_id.in_(_OPEN_IDS)).order_by(room_members.c.id)
 _OF_ROOM = _STAYS.where(room_members.c.room_id == bindparam("room")).order_by(room_members.c.id)
@@ -134,7 +138,7 @@ def find_open(connection: Connection) -> list[OpenRoom]:
     for row in connection.execute(_STAYS_IN_OPEN):
         stay = _stay_of(row)
         stays.setdefault(stay.room_id, []).append(stay)
-    return [_open_room(_room_of(row), stays) for row in connection.execute(_OPEN)]
+    return [_open_room(RoomRecord(*tuple(row)[:-1]), row.banned or (), stays) for row in connection.execute(_OPEN)]
 
 
 def find_room(connection: Connection, room_id: str) -> RoomRecord | None:
@@ -239,7 +243,7 @@ def registrations_after(connection: Connection, client_id: str, limit: int) -> l
     return [RegistrationRecord(*row) for row in connection.execute(query)]
 
 
-def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> OpenRoom:
+def _open_room(room: RoomRecord, banned: Sequence[str], stays: Mapping[str, Sequence[StayRecord]]) -> OpenRoom:
     of_room = stays.get(room.room_id, ())
     return OpenRoom(
         room.room_id,
@@ -250,7 +254,7 @@ def _open_room(room: RoomRecord, stays: Mapping[str, Sequence[StayRecord]]) -> O
         room.creation_type == MADE,
         room.app_id,
         [stay for stay in of_room if stay.left_at is None],
-        [stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED],
+        [*banned, *(stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED)],
     )
 
 

@@ -173,6 +173,7 @@ commands = Table(
     Column("error", String(64)),  # stable word
     Column("error_message", Text),
     Column("result", JSON),
+    Column("fan_out_id", String(128)),  # of a command for every phone of a group: the message_id of the first of them
     Index("ix_commands_device_id_id", "device_id", "id"),
     Index("ix_commands_open", "device_id", "priority", sqlite_where=text("final_at IS NULL"), postgresql_where=text("final_at IS NULL")),
     Index("ix_commands_state_id", "state", "id"),
@@ -181,6 +182,12 @@ commands = Table(
         "deadline_at",
         sqlite_where=text("deadline_at IS NOT NULL"),
         postgresql_where=text("deadline_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_commands_fan_out_id",
+        "fan_out_id",
+        sqlite_where=text("fan_out_id IS NOT NULL"),
+        postgresql_where=text("fan_out_id IS NOT NULL"),
     ),
 )
 
@@ -272,6 +279,7 @@ rooms = Table(
     Column("ended_at", BigInteger),
     Column("ended_reason", String(32)),
     Column("ended_by", String(128)),
+    Column("banned", JSON),  # ids of clients that an operator keeps out, whether they ever sat there or not
     Index("ix_rooms_state_created_at", "state", "created_at"),
     Index("ix_rooms_created_at", "created_at"),
     Index("ix_rooms_ended_at", "ended_at"),

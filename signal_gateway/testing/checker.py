@@ -61,7 +61,7 @@ def every_answer_was_asked_for_once(transcript: Transcript) -> Findings:
 def every_question_is_answered(transcript: Transcript) -> Findings:
     """A question is answered or refused, unless its link came to its end, or to harm."""
     for connection, question in transcript.questions():
-        if question.answers or connection.replaced is not None:
+        if question.answers or not question.wants_answer or connection.replaced is not None:
             continue
         until = question.at + ANSWER_S
         life = transcript.life_at(question.place)

@@ -21,6 +21,7 @@ import trio
 from trio.testing import MockClock
 
 from protocol.frame import FrameType
+from protocol.payload import PayloadKind
 from signal_gateway.app import GC_THRESHOLD_OBJECTS
 from signal_gateway.config import Config
 from signal_gateway.domain.access import Scope
@@ -28,6 +29,7 @@ from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.commands import Commands
 from signal_gateway.services.device_directory import KnownDevice
+from signal_gateway.services.room_desk import RoomDesk
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.database import InlineDatabase
@@ -45,7 +47,9 @@ from signal_gateway.testing.history import DATABASE, SIMULATION, History
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.operators import SimulatedOperator
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
-from signal_gateway.testing.simulation_plan import OPERATED, SimulationPlan
+from signal_gateway.testing.room_laws import check_rooms
+from signal_gateway.testing.room_party import RoomParty, RoomPlay
+from signal_gateway.testing.simulation_plan import OPERATED, SimulationPlan, roomed
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World, open_world
 
 ENROLMENT_KEY = "demo-enrolment-key"
@@ -55,8 +59,6 @@ DOWN_S = (1.0, 20.0)
 """Seconds from the end of one life of the gateway to the next."""
 CRASH_S = (0.0, 3.0)
 """Seconds before a crash in which nothing is committed any more."""
-COME_BACK_S = (60.0, 600.0)
-"""Seconds after which somebody starts a device again that was told to stay away."""
 SETTLE_S = 30.0
 """Seconds from the last thing that a device does of its own accord to the look at what is so."""
 
@@ -99,7 +101,7 @@ class Simulation:
         self.history = History(quiet=True)
         self.network = Network(plan.faults, Random(f"network of {seed}"), self.history.note_fault)
         agents = [f"sim-agent-{number:04d}" for number in range(plan.agents)]
-        self._registering = frozenset(agents[::2])
+        self._registering = frozenset(agents[::2] if plan.play is None else agents)
         self._config = Config(
             auth=AuthSettings(
                 api_keys=tuple(f"{agent}:{TOKEN}" for agent in agents if agent not in self._registering),
@@ -107,10 +109,12 @@ class Simulation:
             ),
             commands=plan.commands,
             phones=plan.phone_settings,
+            rooms=plan.rooms,
         )
         self.devices = self._muster(agents)
         names = sorted({phone.device_id for phone in self.devices if isinstance(phone, SimulatedPhone)})
         self.operator = SimulatedOperator("operator", names, self._served, Random(f"operator of {seed}"), self._wall_ms)
+        self.party = self._gather(plan.play)
         self.commands = CommandHistory((), {}, {})
         """What became of commands; known at the end."""
 
@@ -140,6 +144,7 @@ class Simulation:
     async def _live(self, seconds: float, crashes: bool) -> None:
         image: Image | None = None
         async with self._open() as world:
+            self._tell_rooms(world)
             self._disturb_commits()
             self._world = world
             await trio.sleep(seconds)
@@ -158,6 +163,7 @@ class Simulation:
 
     async def _live_last(self, seconds: float, fleet: trio.Nursery) -> None:
         async with self._open() as world:
+            self._tell_rooms(world)
             self._disturb_commits()
             self._world = world
             await trio.sleep(seconds)
@@ -165,6 +171,8 @@ class Simulation:
             self._database.before_commit = self._database.after_commit = _nothing
             await trio.sleep(self._plan.calm_s)
             self._is_over = True
+            if self.party is not None:
+                self.party.is_over = True
             await trio.sleep(SETTLE_S)
             self._tell_truth(world)
             self._world = None
@@ -179,6 +187,17 @@ class Simulation:
         for device in self.devices:
             if isinstance(device, SimulatedPhone):
                 device.handset.behaviour = FLAWLESS
+
+    def _tell_rooms(self, world: World) -> None:
+        """Who sits where, as the gateway has it."""
+        rooms = [
+            (room.room_id, tuple((seat.client_id, seat.role.value, seat.joined_at) for seat in room.seats.values()))
+            for room in world.gateway.rooms.opened()
+        ]
+        self.history.note(SIMULATION, "rooms", tuple(rooms))
+
+    def _desk(self) -> RoomDesk | None:
+        return None if self._world is None or self._world.has_crashed else self._world.gateway.room_desk
 
     def _served(self) -> Commands | None:
         """The service of the gateway that runs. One whose disk is dying answers nobody."""
@@ -206,10 +225,11 @@ class Simulation:
         views = {device.device_id: world.gateway.presence.view(device.device_id) for device in self.devices}
         told = [(device_id, device_id in linked, view is not None and view.linked) for device_id, view in views.items()]
         self.history.note(SIMULATION, "truth", tuple(told))
+        self._tell_rooms(world)
 
     def _tell_end(self, tasks_left: int) -> None:
         self.history.note(SIMULATION, "tasks left", tasks_left)
-        for table in ("reports", "registrations", "connection_logs", "device_status"):
+        for table in ("reports", "registrations", "connection_logs", "device_status", "rooms", "room_members"):
             self.history.note(SIMULATION, f"rows of {table}", tuple(self._database.rows(table)))
         self.commands = self._commands_at_the_end()
         self._database.close()
@@ -237,8 +257,11 @@ class Simulation:
 
     def _muster(self, agents: Sequence[str]) -> list[SimulatedDevice]:
         plan = self._plan
-        phones = [self._phone(number) for number in [*range(plan.phones), *range(plan.doubles // 2)]]
-        return [*phones, *(self._agent(name) for name in [*agents, *agents[: plan.doubles - plan.doubles // 2]])]
+        of_phones = min(plan.doubles // 2, plan.phones)
+        phones = [self._phone(number) for number in [*range(plan.phones), *range(of_phones)]]
+        names = [*agents, *agents[: plan.doubles - of_phones]]
+        kinds = [PayloadKind.JSON if plan.play is None or number % 3 else PayloadKind.CBOR for number in range(len(names))]
+        return [*phones, *map(self._agent, names, kinds)]
 
     def _phone(self, number: int) -> SimulatedPhone:
         profile = invent_phone(number, Random(f"phone {number} of {self._seed}"))
@@ -248,10 +271,16 @@ class Simulation:
             profile, ENROLMENT_KEY, dial, self._numbers, random, wall_ms=self._wall_ms, behaviour=self._plan.behaviour, tell=tell
         )
 
-    def _agent(self, name: str) -> SimulatedAgent:
+    def _agent(self, name: str, kind: PayloadKind) -> SimulatedAgent:
         registers = name in self._registering
         token, dial = ENROLMENT_KEY if registers else TOKEN, partial(self._dial, name)
-        return SimulatedAgent(name, token, dial, self._numbers, Random(self._random.random()), registers=registers)
+        return SimulatedAgent(name, token, dial, self._numbers, Random(self._random.random()), payload_kind=kind, registers=registers)
+
+    def _gather(self, play: RoomPlay | None) -> RoomParty | None:
+        if play is None:
+            return None
+        agents = [device for device in self.devices if isinstance(device, SimulatedAgent)]
+        return RoomParty(agents, self._desk, partial(self.history.note, SIMULATION), Random(f"party of {self._seed}"), play)
 
     def _wall_ms(self) -> int:
         return WORLD_BEGINS_MS + round(self.history.now_s() * 1000)
@@ -272,6 +301,8 @@ class Simulation:
                     fleet.start_soon(self._unregister_now_and_then, device)
             if self._plan.command_every_s is not None:
                 fleet.start_soon(self._operate, self._plan.command_every_s)
+            if self.party is not None:
+                fleet.start_soon(self.party.run)
             task_status.started(fleet)
 
     async def _operate(self, every_s: float) -> None:
@@ -287,7 +318,11 @@ class Simulation:
         await trio.sleep(device.random.uniform(0, 60))
         while not self._is_over:
             await device.live()
-            await trio.sleep(device.random.uniform(*COME_BACK_S))
+            seconds = device.random.uniform(*self._plan.come_back_s)
+            if self.party is None:
+                await trio.sleep(seconds)
+            else:
+                await self.party.rest(device, seconds)
 
     async def _report_on(self, device: SimulatedDevice) -> None:
         """Report an SMS now and then, or several at once."""
@@ -341,17 +376,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Simulated hours of a fleet and its gateway.")
     parser.add_argument("--seeds", default="0:10", help="from:to, the last one left out; or one seed")
     parser.add_argument("--operated", action="store_true", help="rough phones that an operator commands, instead of a fleet that reports")
+    parser.add_argument("--rooms", action="store_true", help="clients who make each other's life in rooms hard")
     parser.add_argument("--digest", action="store_true", help="print the digest of each history and nothing else")
     asked = parser.parse_args()
     first, _, end = asked.seeds.partition(":")
     wrong = 0
     for seed in range(int(first), int(end or int(first) + 1)):
-        simulation = simulated(OPERATED if asked.operated else SimulationPlan(), seed)
+        plan = roomed(seed) if asked.rooms else OPERATED if asked.operated else SimulationPlan()
+        simulation = simulated(plan, seed)
         history = simulation.history
         if asked.digest:
             print(history.digest())
             continue
-        faults = check(history) + breaches(simulation.commands)
+        faults = check(history) + breaches(simulation.commands) + check_rooms(history, plan.rooms)
         wrong += bool(faults)
         print(f"seed {seed}: {len(history.entries)} entries, {len(faults)} findings", flush=True)
         for fault in faults:

@@ -1,11 +1,15 @@
 """What happens in one simulated run, as data: who is there, for how long, and what goes wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.services.command_settings import CommandsSettings
+from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.testing.behaviour import FLAWLESS, ROUGH, Behaviour
 from signal_gateway.testing.faults import FaultPlan
+from signal_gateway.testing.room_party import RoomPlay
 
 STORM = FaultPlan(
     delay_s=(0.005, 0.4),
@@ -18,7 +22,7 @@ STORM = FaultPlan(
     notice_s=(20.0, 240.0),
 )
 """About three faults for each device and hour."""
-COMMANDS, PHONE_SETTINGS = CommandsSettings(), PhoneSettings()
+COMMANDS, PHONE_SETTINGS, ROOMS = CommandsSettings(), PhoneSettings(), RoomsSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,11 @@ class SimulationPlan:
     """Of the phones, until the calm."""
     commands: CommandsSettings = COMMANDS
     phone_settings: PhoneSettings = PHONE_SETTINGS
+    come_back_s: tuple[float, float] = (60.0, 600.0)
+    """Seconds after which somebody starts a device again that was told to stay away."""
+    play: RoomPlay | None = None
+    """What agents do in rooms; then all of them REGISTER. None = nothing."""
+    rooms: RoomsSettings = ROOMS
 
 
 OPERATED = SimulationPlan(
@@ -75,3 +84,28 @@ OPERATED = SimulationPlan(
     ),
 )
 """Rough phones with tight limits, of which a day ends in the middle, and an operator who does not care."""
+
+ROOMED = SimulationPlan(
+    phones=0,
+    agents=5,
+    doubles=3,
+    storm_s=400.0,
+    calm_s=100.0,
+    faults=replace(
+        STORM, stall_chance=0.006, cut_chance=0.006, reset_chance=0.006, vanish_chance=0.006, stall_s=(1.0, 20.0), notice_s=(5.0, 60.0)
+    ),
+    report_every_s=1e9,
+    unregister_every_s=150.0,
+    come_back_s=(5.0, 60.0),
+    play=RoomPlay(),
+    rooms=RoomsSettings(
+        max_receivers=2, departure_grace_s=6.0, restart_grace_s=20.0, empty_s=30.0, life_s=150.0, early_s=2.0, archive_write_s=0.25
+    ),
+)
+"""Clients who make each other's life in rooms hard, most of them with a second link."""
+
+
+def roomed(seed: int) -> SimulationPlan:
+    """The same with each way in which a room may go on without its sender, and with one room for a client or two, by turns."""
+    rooms = msgspec.structs.replace(ROOMED.rooms, sender_leaves=("wait", "promote", "close")[seed % 3], per_client_max=1 + seed // 3 % 2)
+    return replace(ROOMED, rooms=rooms)

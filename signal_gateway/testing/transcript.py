@@ -19,7 +19,10 @@ from signal_gateway.testing.history import DATABASE, EFFECT, GATEWAY, LOG, NETWO
 MARK = re.compile(r"r:[\w.-]+/\d+;")
 """The text by which a simulated report is known again, wherever it turns up."""
 _MARK_BYTES = re.compile(MARK.pattern.encode())
-_UNASKED = frozenset({FrameType.DISCONNECT})
+SIGNALS = frozenset({FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE})
+_MAY_OFFER = frozenset({FrameType.WEBRTC_ROOM_CREATE, FrameType.WEBRTC_ROOM_JOIN})
+"""Two questions in one, where they bring an offer: it may be refused although they are let in."""
+_UNASKED = SIGNALS | {FrameType.DISCONNECT, FrameType.ROOM_EVENT}
 _HAVE_NO_ANSWER = frozenset({FrameType.DISCONNECT})
 OK = 200
 
@@ -39,6 +42,8 @@ class Question:
     """Place and status of each answer; there should be one."""
     times: int = 1
     """How often it was asked on this connection, under the same key: so often it may be answered."""
+    wants_answer: bool = True
+    """A signal is answered only where it is refused."""
 
     @property
     def acknowledged(self) -> int | None:
@@ -182,6 +187,7 @@ class Transcript:
         mark = _mark_of(message)
         if mark is not None:
             self.times_sent[mark] += 1
+        wants_answer, times = True, 1
         if isinstance(message, str):
             said = json.loads(message)
             key, name = said.get("request_id"), str(said["type"])
@@ -189,10 +195,13 @@ class Transcript:
             frame = decode_frame(message)
             key = None if frame.type in _HAVE_NO_ANSWER else frame.uuid
             name = FrameType(frame.type).name.lower()
+            wants_answer = frame.type not in SIGNALS
+            if frame.type in _MAY_OFFER and read_payload(frame.payload_kind, frame.payload).get("offer_sdp") is not None:
+                times = 2
         if key is not None and (again := connection.questions.get(key)) is not None:
             again.times += 1
         elif key is not None:
-            connection.questions[key] = Question(place, entry.at, name, mark, entry.who)
+            connection.questions[key] = Question(place, entry.at, name, mark, entry.who, times=times, wants_answer=wants_answer)
 
     def _read_heard(self, connection: Connection, place: int, message: bytes | str) -> None:
         key, status = _answer_of(message)

@@ -91,6 +91,27 @@ async def test_many_at_once_each_with_its_own_result(autojump_clock: MockClock, 
     assert (await api.call("POST", "/api/commands", [items[0]] * 1001)).status == 422
 
 
+async def test_a_group_is_found_phone_by_phone(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1", "phone-2", device_group="shop")
+    await enrol(api, "phone-3")
+    items = [{"to": {"group": "shop"}, "kind": "find_device", "data": {"message": "drill"}, "ttl_s": 60}]
+    answered = await api.call("POST", "/api/commands", items, "shopkeeper", headers={"idempotency-key": "drill"})
+    assert answered.status == 200
+    (result,) = answered.json
+    assert (result.keys(), result["status"]) == ({"status", "commands"}, "queued")
+    assert [each["device_id"] for each in result["commands"]] == ["phone-1", "phone-2"]
+    for each in result["commands"]:
+        found = (await api.call("GET", f"/api/commands/{each['message_id']}", who="shopkeeper")).json
+        assert (found["device_id"], found["fan_out_id"]) == (each["device_id"], result["commands"][0]["message_id"])
+    await enrol(api, "phone-4", device_group="shop")
+    again = await api.call("POST", "/api/commands", items, "shopkeeper", headers={"idempotency-key": "drill"})
+    assert again.json == answered.json
+    refused = [*items, {"to": {"group": "nowhere"}, "kind": "alarm_stop"}, {"to": {"any": True}, "kind": "alarm_stop"}]
+    mixed = await api.call("POST", "/api/commands", refused, "shopkeeper", headers={"idempotency-key": "drill"})
+    assert (mixed.status, mixed.json[0]) == (207, result)
+    assert [each["code"] for each in mixed.json[1:]] == ["group_empty", "device_needed"]
+
+
 async def test_lists_go_on_behind_their_cursor(autojump_clock: MockClock, api: Api):
     await enrol(api, *(f"phone-{number}" for number in range(5)))
     sent = [(await api.call("POST", f"/api/devices/phone-{number}/send-sms", SMS)).json["message_id"] for number in range(5)]

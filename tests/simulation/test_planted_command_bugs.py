@@ -15,6 +15,7 @@ from signal_gateway.domain.events import CommandDue
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.sim_limits import SimUsage
 from signal_gateway.services import command_lanes
+from signal_gateway.services.command_keeping import Keeping
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.commands import Commands
@@ -44,10 +45,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def accept_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def promise(self: Commands, keeping: Any) -> Command:
-        return keeping.command
+    async def promise(self: Commands, request: Any, operator: Any) -> Command:
+        command = await self._draft(request, operator)
+        self._writer.post(kept.keep, command, Keeping(request, self._settled).done, lasts=False)
+        return command
 
-    monkeypatch.setattr(Commands, "_kept", promise)
+    monkeypatch.setattr(Commands, "submit", promise)
 
 
 def send_again_what_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:

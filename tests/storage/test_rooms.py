@@ -58,6 +58,7 @@ async def test_open_rooms_are_found_with_those_who_sit_in_them(kept: Database):
         ("b", "r-1-b-again", "receiver"),
     ]
     assert (third.room_id, third.stays, third.seats, third.is_made) == ("r-3", 0, [], True)
+    assert (first.banned, third.banned) == ([], ["nobody"])  # also who never sat there
 
 
 async def test_a_second_visit_does_not_hide_the_first(kept: Database):

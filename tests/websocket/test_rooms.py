@@ -377,6 +377,20 @@ async def test_a_call_survives_a_restart_of_the_server(autojump_clock: MockClock
             assert world.gateway.rooms.find(room_id) is not None
 
 
+async def test_who_was_banned_before_they_ever_came_stays_out_after_a_restart(autojump_clock: MockClock, config: Config):
+    database = InlineDatabase()
+    async with open_world(config, database=database) as world, member(world, "a") as a:
+        room_id = await a.create()
+        room = world.gateway.rooms.find(room_id)
+        assert room is not None
+        await trio.sleep(1)
+        world.gateway.rooms.remove(room, "b", "boss", ban=True)
+        await trio.sleep(1)
+    async with open_world(config, database=database) as world, member(world, "b") as b:
+        status, answer = await b.ask("webrtc_room_join", room_id=room_id, role="receiver")
+        assert (status, answer["message"]) == (403, "Client was banned from this room")
+
+
 async def test_a_room_to_which_nobody_comes_back_after_a_restart_ends(autojump_clock: MockClock, config: Config):
     database = InlineDatabase()
     async with open_world(config, database=database) as world, member(world, "a") as a:
