@@ -154,6 +154,11 @@ def answer(question: Question, message: object) -> bytes:
     return write_json(envelope)
 
 
+def acknowledged(request_id: str) -> bytes:
+    """What `answer` says to a phone's report in JSON."""
+    return write_json({"type": "ack", "request_id": request_id})
+
+
 def refusal(question: Question, status: int, message: str) -> RefusalAck | None:
     """The answer that refuses a CONNECT, REGISTER, UNREGISTER or room request, ids null; None for all else, which gets an ERROR.
 

@@ -1,16 +1,17 @@
-"""Frames that need not be read the long way: nearly all that a fleet says is a plain HEARTBEAT, and nearly all in rooms a plain signal.
+"""What need not be read the long way: nearly all that a fleet says is a heartbeat, and nearly all in rooms a plain signal.
 
 What is plain is recognised by its bytes, and means here what `dialect.decode` would make of it; all else is None, and `decode` reads it.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from protocol.agent import HEARD, Signal, SignalAnswer, SignalIceCandidate, SignalOffer
 from protocol.dialect import Question
+from protocol.fields import Identifier, Millis
 from protocol.frame import HEADER_BYTES, START_BYTE, UUID_BYTES, FrameType, PayloadKind
 
 _LENGTH_AT: Final = HEADER_BYTES - 1
@@ -29,6 +30,51 @@ def is_plain_beat(data: bytes) -> bool:
     return _PLAIN_BEAT(data) is not None and data[_LENGTH_AT] == len(data) - HEADER_BYTES
 
 
+SHORT_BYTES: Final = 16_384
+"""Longer frames are not plain: what is passed on has more in it, and must fit a frame, too."""
+
+
+class PhoneBeat(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The envelope of a phone's heartbeat in JSON, and its data as it stands in the text: whether that is right, it does not say."""
+
+    data: msgspec.Raw
+    type: Literal["heartbeat"]
+    timestamp: Millis | None = None
+    request_id: Identifier | None = None
+
+
+_read_beat: Final = msgspec.json.Decoder(PhoneBeat).decode
+
+
+def beat_data(text: bytes) -> bytes:
+    """The data of a phone's heartbeat as it stands in the text; empty where that is something else, or is not plain."""
+    beat = _plain_phone_beat(text)
+    return b"" if beat is None else bytes(beat.data)
+
+
+def said_again(text: bytes, data: bytes) -> PhoneBeat | None:
+    """A phone's heartbeat with these very bytes as its data; None for all else, which `decode` reads.
+
+    Most phones say again what they said before. What the data mean was found out the first time, the long way; only the envelope is new.
+    """
+    beat = _plain_phone_beat(text)
+    if beat is None or bytes(beat.data) != data:
+        return None
+    keys = 2 + (beat.timestamp is not None) + (beat.request_id is not None)
+    return beat if text.count(b":") == data.count(b":") + keys else None
+
+
+def _plain_phone_beat(text: bytes) -> PhoneBeat | None:
+    if b'"heartbeat"' not in text or len(text) > SHORT_BYTES:
+        return None
+    try:
+        beat = _read_beat(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    # A colon in it, escaped, could stand for that of a key that is there twice.
+    return None if beat.request_id is not None and ":" in beat.request_id else beat
+
+
 SIGNAL_NAMES: Final[Mapping[type, str]] = {
     HEARD[frame_type]: frame_type.name.lower()
     for frame_type in (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
@@ -39,8 +85,6 @@ _SIGNALS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     for frame_type in (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
 }
 _encode: Final = msgspec.json.Encoder().encode
-SHORT_BYTES: Final = 16_384
-"""Longer frames are not plain: what is passed on has more in it, and must fit a frame, too."""
 _OF_CANDIDATES: Final = (b'"sdpMid":', b'"sdpMLineIndex":')
 _ALWAYS_WRITTEN: Final[Mapping[type, tuple[bytes, ...]]] = {
     SignalOffer: (b'"version":',),

@@ -93,10 +93,11 @@ class Reports:
     def spares(self, device_id: str, now_s: float) -> bool:
         """Whether a heartbeat that says the same as the one before goes into no history, as `file` would find."""
         filed = self._filed_beats.get(device_id)
-        if filed is None or now_s - filed[0] >= self._settings.history_s:
-            return False
+        return filed is not None and now_s - filed[0] < self._settings.history_s
+
+    def spared(self) -> None:
+        """A heartbeat went into no history, as `spares` allowed."""
         self._spared.values[()] += 1
-        return True
 
     async def find(
         self,

@@ -20,22 +20,34 @@ class Missed:
 
 UNAUTHENTICATED: Final = Missed("auth.deadline_s", CloseCode.UNAUTHORISED, "not authenticated in time")
 SILENT: Final = Missed("link.silence_max_s", CloseCode.SILENT, "nothing heard for too long")
+EXPIRED: Final = Missed("auth.token_expiry", CloseCode.TOKEN_EXPIRED, "the token has expired")
 DRAGGING: Final = Missed("link.message_seconds_max", CloseCode.SLOW, "one message took too long")
 
 
 class Deadlines:
     """Those of one link. While we do not read the link, its clocks stand still. Times are Trio seconds."""
 
-    __slots__ = ("_auth_deadline_s", "_opened_at", "_settings", "_unfinished")
+    __slots__ = ("_auth_deadline_s", "_opened_at", "_settings", "_token_warning_s", "_unfinished", "_warned_of")
 
-    def __init__(self, settings: LinkSettings, auth_deadline_s: float, opened_at: float) -> None:
+    def __init__(self, settings: LinkSettings, auth_deadline_s: float, token_warning_s: float, opened_at: float) -> None:
         self._settings = settings
         self._auth_deadline_s = auth_deadline_s
+        self._token_warning_s = token_warning_s
         self._opened_at = opened_at
         self._unfinished: tuple[int, float] | None = None  # which message was under way, and since when
+        self._warned_of: int | None = None  # the end of a token that was told
 
-    def missed(self, now: float, is_authenticated: bool, heard_at: float, parser: FrameParser) -> Missed | None:
-        """The deadline that has passed, if one has."""
+    def is_to_be_warned(self, expires_at: int | None, token_left_s: float) -> bool:
+        """Whether it is time to say that the token ends: once for each (C-18)."""
+        is_time = 0 < token_left_s <= self._token_warning_s and self._warned_of != expires_at
+        if is_time:
+            self._warned_of = expires_at
+        return is_time
+
+    def missed(self, now: float, is_authenticated: bool, token_left_s: float, heard_at: float, parser: FrameParser) -> Missed | None:
+        """The deadline that has passed, if one has. That of a token passes whatever we do."""
+        if token_left_s <= 0:
+            return EXPIRED
         if parser.is_paused:
             self._unfinished = None
             return None

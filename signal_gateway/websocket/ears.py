@@ -13,6 +13,10 @@ SignalHandler = Callable[[Any, Any], None]
 """Takes the link and the WrittenSignal, its sender filled in."""
 
 
+AgainHandler = Callable[[Any, Any, str | None], bool]
+"""Takes the link, what the heartbeat meant the first time, and the request_id, if there is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ears:
     """A handler for each type of message, before and after authentication."""
@@ -21,6 +25,9 @@ class Ears:
     after: Mapping[type, Handler]
     hears_plain_beats: bool = False
     """After authentication, whether a plain HEARTBEAT is a sign of life and no more: what `after` makes of all others, only sooner."""
+    said_again: AgainHandler | None = None
+    """After authentication, hears a phone's heartbeat that says the same as the one before: what `after` does, only sooner. Returns
+    whether that was all; else it is for `after` as well."""
     plain_signal: SignalHandler | None = None
     """After authentication, hears a signal in a plain frame: what `after` does with all others, only sooner."""
     of_guests: "Ears | None" = None

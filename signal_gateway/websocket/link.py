@@ -6,6 +6,7 @@ deadline, so the messages of a link are always heard in order.
 """
 
 from collections.abc import Callable, Coroutine
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +18,6 @@ from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
 from protocol.payload import PayloadKind
-from protocol.phone_reports import HeartbeatData
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
@@ -27,7 +27,7 @@ from signal_gateway.websocket.admission import Ticket
 from signal_gateway.websocket.connection import Connection
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
-from signal_gateway.websocket.ears import Ears, Handler
+from signal_gateway.websocket.ears import AgainHandler, Ears, Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.handshake import Request, upgrade_answer
 from signal_gateway.websocket.refusals import Refusals
@@ -75,14 +75,14 @@ class Link:
         self._data_bucket = self._buckets["data"]
         self.beat_at = NEVER_S
         """See Heard."""
-        self.told: tuple[HeartbeatData, DeviceStatus] | None = None
-        """What the last heartbeat with a status said, and what that means: most say the same again."""
-        self._deadlines = Deadlines(door.link, door.auth_deadline_s, trio.current_time())
+        self.status_told: DeviceStatus | None = None
+        """Set by the handler of a heartbeat with a status: what it said."""
+        self._again: tuple[bytes, DeviceStatus] | None = None  # the data of the last one in JSON, and their meaning: most say it again
+        self._deadlines = Deadlines(door.link, door.auth_deadline_s, door.token_warning_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._fenced = False
         self._goodbye: tuple[int, str] | None = None
-        self._warned_of: int | None = None  # the end of its token that it was told of
 
     # a life
 
@@ -149,9 +149,11 @@ class Link:
         """Called once a second: deadlines of authentication, of a message, of silence, of its token; a ping when we were silent."""
         if self._goodbye is not None:
             return
-        if self.principal is not None and self.principal.expires_at is not None:
-            self._look_at_token(self.principal.expires_at)
-        missed = self._deadlines.missed(now, self.principal is not None, self.stream.heard_at, self.parser)
+        expires_at = None if self.principal is None else self.principal.expires_at
+        left_s = inf if expires_at is None else (expires_at - self.door.wall_ms()) / 1000
+        if expires_at is not None and self.kind is not LinkKind.PHONE and self._deadlines.is_to_be_warned(expires_at, left_s):
+            self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")  # phones know no such message
+        missed = self._deadlines.missed(now, self.principal is not None, left_s, self.stream.heard_at, self.parser)
         if missed is not None:
             self.door.metrics.limits.add(missed.setting)
             if missed is UNAUTHENTICATED:
@@ -175,11 +177,9 @@ class Link:
                     return True
             elif self._hears_as_plain_signal(payload):
                 return True
-        waiting = self._hear(is_text, payload)
-        if waiting is None:
-            return True
-        self._connection.hear_on_after(waiting)
-        return False
+        elif self._is_heard and self._ears.said_again is not None:
+            return self._hear_phone(self._ears.said_again, payload)
+        return self._hear_or_wait(is_text, payload)
 
     def hear_late(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
         """See Hearer."""
@@ -233,12 +233,10 @@ class Link:
 
     def put_frame(self, frame: bytes, payload_bytes: int, name: str) -> None:
         """Send one whole message that is in its WebSocket frame already, as several links get it; counted as `name`."""
-        if self._fenced:
-            return
-        door = self.door
-        door.metrics.messages.values["out", name] += 1
-        door.turn.bytes_out += payload_bytes
-        self.outbox.put(frame)
+        if not self._fenced:  # else a newer link speaks for this client, or we have said goodbye
+            self.door.metrics.messages.values["out", name] += 1
+            self._turn.bytes_out += payload_bytes
+            self.outbox.put(frame)
 
     def refuse_request(self, question: Question, error: GatewayError) -> None:
         """Refuse a request in its own answer, ids null, where it has one (CONTRACT.md §2)."""
@@ -257,15 +255,36 @@ class Link:
 
     # inside
 
-    def _look_at_token(self, expires_at: int) -> None:
-        """Ask for a newer token some time before this one ends, once; then close the link (C-18). Phones know no such message."""
-        left_s = (expires_at - self.door.wall_ms()) / 1000
-        if left_s <= 0:
-            self.door.metrics.limits.add("auth.token_expiry")
-            self.close_soon(CloseCode.TOKEN_EXPIRED, "the token has expired")
-        elif left_s <= self.door.token_warning_s and self._warned_of != expires_at and self.kind is not LinkKind.PHONE:
-            self._warned_of = expires_at
-            self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")
+    def _hear_or_wait(self, is_text: bool, payload: bytes) -> bool:
+        waiting = self._hear(is_text, payload)
+        if waiting is None:
+            return True
+        self._connection.hear_on_after(waiting)
+        return False
+
+    def _hear_phone(self, hear_again: AgainHandler, text: bytes) -> bool:
+        """A phone's JSON: a heartbeat that says the same again, within its rate, or all else."""
+        again = self._again
+        if again is not None and (beat := plain.said_again(text, again[0])) is not None and self._hears_again(hear_again, again[1], beat):
+            self._turn.bytes_in += len(text)
+            self.door.metrics.messages.values["in", "heartbeat"] += 1
+            return True
+        self.status_told = None
+        is_over = self._hear_or_wait(True, text)
+        if self.status_told is not None:
+            self._again = plain.beat_data(text), self.status_told
+        return is_over
+
+    def _hears_again(self, hear: AgainHandler, status: DeviceStatus, beat: plain.PhoneBeat) -> bool:
+        try:
+            return hear(self, status, beat.request_id)
+        except Exception:
+            self._contain(None, is_text=True)
+            return True
+
+    def is_within_rate(self) -> bool:
+        """Whether one more message of the class `data` may be heard now; it is counted then."""
+        return self._data_bucket.take(self.stream.heard_at) == 0
 
     def _hears_as_plain_beat(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way. Its answer is as long as it was."""
@@ -366,12 +385,7 @@ class Link:
 
     def put(self, is_text: bool, payload: bytes, name: str) -> None:
         """Send one whole message, counted as `name`."""
-        if self._fenced:  # a newer link speaks for this client, or we have said goodbye
-            return
-        door = self.door
-        door.metrics.messages.values["out", name] += 1
-        door.turn.bytes_out += len(payload)
-        self.outbox.put(data_frame(TEXT if is_text else BINARY, payload))
+        self.put_frame(data_frame(TEXT if is_text else BINARY, payload), len(payload), name)
 
     def _tell_presence(self) -> None:
         if self.principal is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from protocol.dialect import Question
+from protocol.dialect import Question, acknowledged
 from protocol.phone_commands import ConnectionEstablished
 from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
 from protocol.phone_reports import SimCard as ReportedSim
@@ -44,8 +44,8 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     """
     door, device_id, data = link.door, link.client_id, message.data
     if isinstance(data, HeartbeatData):
-        if _says_the_same(link, data, question):
-            return
+        link.status_told = status_of(data, door.subscriber_ids)
+        door.presence.heard_from(device_id, link.status_told, link.heard_at)
     else:
         door.presence.heard_from(device_id, None, link.heard_at)
         if isinstance(data, DeviceStatusData):
@@ -67,17 +67,15 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
         door.reports.file(report, lambda: link.acknowledge(question, message.message_id), lambda: link.refuse(question, DatabaseDown()))
 
 
-def _says_the_same(link: Link, data: HeartbeatData, question: Question) -> bool:
-    """Tell presence. Returns whether it was all: the last heartbeat of this link said the very same, and history has it."""
-    door, told = link.door, link.told
-    is_same = told is not None and told[0] == data
-    if told is None or not is_same:
-        told = link.told = data, status_of(data, door.subscriber_ids)
-    door.presence.heard_from(link.client_id, told[1], link.heard_at)
-    if not (is_same and door.reports.spares(link.client_id, link.heard_at)):
+def hear_again(link: Link, status: DeviceStatus, request_id: str | None) -> bool:
+    """A heartbeat that says the same as the last one: status, alarms and history have seen it. Not if history is to have one again."""
+    door = link.door
+    if not door.reports.spares(link.client_id, link.heard_at) or not link.is_within_rate():
         return False
-    if question.answer_type != JSON_ACK or question.request_id is not None:
-        link.acknowledge(question)
+    door.reports.spared()
+    door.presence.heard_from(link.client_id, status, link.heard_at)
+    if request_id is not None:
+        link.put(True, acknowledged(request_id), "heartbeat_ack")
     return True
 
 
@@ -125,4 +123,4 @@ def _word(text: str | None) -> str | None:
 REPORT_HANDLERS: Mapping[type, Handler] = {PhoneReport: hear_report}
 """What any device may report, be it a phone or an agent."""
 
-PHONE_EARS = Ears(before={}, after={**REPORT_HANDLERS, **COMMAND_HANDLERS})
+PHONE_EARS = Ears(before={}, after={**REPORT_HANDLERS, **COMMAND_HANDLERS}, said_again=hear_again)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import protocol.dialect as dialect
 from protocol.errors import WireError
 from protocol.frame import FrameType, PayloadKind, encode_frame
-from protocol.plain import plain_signal, question_of
+from protocol.phone_reports import PhoneReport
+from protocol.plain import beat_data, plain_signal, question_of, said_again
 
 UUID = bytes(range(16))
 SIGNALS = (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
@@ -114,3 +115,78 @@ def test_nothing_passes_the_short_way_that_the_long_one_would_refuse(frame_type:
     frame = encode_frame(frame_type, UUID, PayloadKind.JSON, written(pairs, is_ascii))
     short = plain_signal(frame, CLIENT)
     assert short is None or short.signal == long_way(frame)
+
+
+DATA = b'{"battery_level":85,"note":"a:b\\"c","sim_cards":[{"slot_index":0}]}'
+
+
+def beat(envelope: bytes = b'"timestamp":1,', data: bytes = DATA, end: bytes = b"") -> bytes:
+    """A phone's heartbeat."""
+    return b'{"type":"heartbeat",' + envelope + b'"data":' + data + end + b"}"
+
+
+@pytest.mark.parametrize(
+    "envelope", [b"", b'"timestamp":1704067200000,', b'"request_id":"r1",', b' "timestamp" : 7 , "request_id":"r\\n1",']
+)
+def test_a_heartbeat_with_the_same_data_is_known(envelope: bytes):
+    text = beat(envelope)
+    again = said_again(text, beat_data(beat()))
+    assert again is not None
+    report, question = dialect.decode(True, text, "phone")
+    assert isinstance(report, PhoneReport)
+    assert (again.timestamp, again.request_id) == (report.timestamp, question.request_id)
+    assert json.loads(bytes(again.data)) == report.raw
+    if again.request_id is not None:
+        assert dialect.acknowledged(again.request_id) == dialect.answer(question, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        beat(data=DATA.replace(b"85", b"84")),
+        beat(b'"timestamp":1,"timestamp":2,'),
+        beat(b'"timestamp":1,"timestamp":1,"request_id":"\\u003a",'),
+        beat(b'"request_id":"a:b",'),
+        beat(b'"request_id":null,'),
+        beat(b'"timestamp":-1,'),
+        beat(b'"timestamp":1.5,'),
+        beat(b'"message_id":"m",'),
+        beat(b'"more":1,'),
+        beat(end=b',"type":"heartbeat"'),
+        beat(end=b',"data":' + DATA),
+        beat() + b"x",
+        beat()[:-1],
+        beat().replace(b'"heartbeat"', b'"device_status"'),
+        beat().replace(b'"type":"heartbeat"', b'"type":"x"') + b'"heartbeat"',
+        beat(b'"request_id":"' + b"r" * 20_000 + b'",'),
+        beat(b'"request_id":"\xff",'),
+        b"",
+    ],
+)
+def test_whatever_needs_a_closer_look_is_read_the_long_way(text: bytes):
+    assert said_again(text, DATA) is None
+
+
+ENVELOPES = st.sampled_from(["type", "timestamp", "request_id", "data", "message_id", "x"])
+WORDS: Any = (
+    st.sampled_from(["heartbeat", "r1", ":", "a:b", "\\u003a", '"data":']) | st.none() | st.integers(-1, 3) | st.just({"battery_level": 85})
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(ENVELOPES, WORDS), max_size=6), st.booleans())
+@example([("type", "heartbeat"), ("data", {"battery_level": 85}), ("timestamp", 1), ("timestamp", 2)], False)
+def test_nothing_is_known_again_that_the_long_way_would_refuse_or_read_otherwise(pairs: list[tuple[str, Any]], is_ascii: bool):
+    text = written(pairs, is_ascii)
+    data = beat_data(text)
+    again = said_again(text, data)
+    if again is None:
+        return
+    try:
+        report, question = dialect.decode(True, text, "phone")
+    except WireError:
+        assert json.loads(data) != {"battery_level": 85}  # data that was never read the long way is not what was said before
+        return
+    assert isinstance(report, PhoneReport)
+    assert (again.timestamp, again.request_id) == (report.timestamp, question.request_id)
+    assert json.loads(data) == report.raw

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import protocol.dialect as dialect
 from protocol.frame import FrameType
 from protocol.payload import PayloadKind
 from signal_gateway.config import Config
@@ -97,6 +98,68 @@ async def test_too_many_failures_of_one_address_get_429(autojump_clock: MockCloc
     for number in range(10):
         assert await refusal(world, "/ws", phone_headers(f"phone-{number}", key="wrong")) == 401
     assert await refusal(world, "/ws", phone_headers()) == 429
+
+
+class TestAHeartbeatThatSaysTheSameAgain:
+    """It is answered, counted, rated and filed as any; only what it means was found out before."""
+
+    async def test_is_known_by_its_data_and_is_no_other_s(self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch):
+        read: list[bytes] = []
+        decode = dialect.decode
+        monkeypatch.setattr(dialect, "decode", lambda is_text, data, kind: (read.append(data), decode(is_text, data, kind))[1])
+        low, high = {"battery_level": 5}, {"battery_level": 90}
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            for number, data in enumerate((high, high, high, low, low, high, high)):
+                await trio.sleep(10)
+                answer = await ask_json(phone, {"type": "heartbeat", "timestamp": number, "request_id": f"r{number}", "data": data})
+                assert answer == {"type": "ack", "request_id": f"r{number}"}
+                view = world.gateway.presence.view("phone-1")
+                assert view is not None
+                assert (view.status.battery_level, view.fresh) == (data["battery_level"], True)
+        assert len(read) == 3
+        assert world.metrics.messages.value("in", "heartbeat") == world.metrics.messages.value("out", "heartbeat_ack") == 7
+        (filed,) = await world.gateway.reports.find(type="heartbeat")
+        assert filed.data == high
+
+    async def test_follows_what_was_said_in_a_frame_meanwhile(self, autojump_clock: MockClock, world: World):
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            said = {"type": "heartbeat", "request_id": "r", "data": {"battery_level": 90}}
+            await ask_json(phone, said)
+            await ask(phone, FrameType.REPORT, {"type": "heartbeat", "data": {"battery_level": 5, "network_type": "LTE"}})
+            await ask_json(phone, said)
+            view = world.gateway.presence.view("phone-1")
+            assert view is not None
+            assert (view.status.battery_level, view.status.network_type) == (90, "LTE")
+
+    async def test_is_filed_again_when_history_is_to_have_one(self, autojump_clock: MockClock, world: World):
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            for _ in range(62):
+                await ask_json(phone, {"type": "heartbeat", "request_id": "r", "data": {"battery_level": 90}})
+                await trio.sleep(10)
+        assert len(await world.gateway.reports.find(type="heartbeat")) == 3
+        assert world.gateway.reports._spared.value() == 59
+
+    async def test_is_refused_over_the_rate(self, autojump_clock: MockClock, world: World):
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            said = json.dumps({"type": "heartbeat", "request_id": "r", "data": {"battery_level": 90}})
+            for _ in range(250):
+                await phone.send(said)
+            told = [(await hear(phone))["type"] for _ in range(201)]
+        assert told.count("ack") == 200
+        assert told.count("error") == 1
+
+    async def test_that_fails_ends_that_link_with_1011(self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch):
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            said = {"type": "heartbeat", "request_id": "r", "data": {"battery_level": 90}}
+            await ask_json(phone, said)
+            monkeypatch.setattr(world.gateway.presence, "heard_from", None)
+            assert (await ask_json(phone, said))["data"]["status"] == 500
+            assert await closing(phone) == 1011
 
 
 async def test_a_heartbeat_gets_no_answer_and_is_known(autojump_clock: MockClock, world: World):
