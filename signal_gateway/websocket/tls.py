@@ -47,9 +47,10 @@ class TlsSession:
         incoming, tls = self._incoming, self._object
         if data:
             incoming.write(data)
-        said = self._read(min(len(data), RECORD_BYTES_MAX) or RECORD_BYTES_MAX)  # a record has less in it than on it
+        bytes_max = min(len(data), RECORD_BYTES_MAX) or RECORD_BYTES_MAX  # a record has less in it than on it
+        said = self._read(bytes_max)
         # A want that is raised costs more than the record: it is looked for only where something is left.
-        if not (said and (incoming.pending or tls.pending())):
+        if not said or (len(said) < bytes_max and not incoming.pending):
             return said
         parts = [said]
         while said and (incoming.pending or tls.pending()):
