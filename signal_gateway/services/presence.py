@@ -34,6 +34,8 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """A device that said something within this many seconds is fresh: two heartbeats and a half."""
     status_write_s: float = 1.0
     """Changed states go to disk this often: one row per device, the latest wins."""
+    activity_write_s: float = 60.0
+    """So often goes to disk when something was last heard of a device whose state has not changed; and at the end."""
     offline_after_s: float = 300.0
     """A link on which nothing was heard for so long counts as gone (seed 000: offline_threshold_minutes 5). 0 = never.
 
@@ -46,8 +48,8 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Devices without a link that are kept in memory at a time; beyond it the one that went first is forgotten."""
 
     def __post_init__(self) -> None:
-        if min(self.fresh_s, self.status_write_s, self.sweep_s, self.forget_after_s, self.offline_kept) <= 0:
-            raise ValueError("fresh_s, status_write_s, sweep_s, forget_after_s and offline_kept must be above 0")
+        if min(self.fresh_s, self.status_write_s, self.activity_write_s, self.sweep_s, self.forget_after_s, self.offline_kept) <= 0:
+            raise ValueError("fresh_s, status_write_s, activity_write_s, sweep_s, forget_after_s and offline_kept must be above 0")
         if self.offline_after_s < 0:
             raise ValueError("offline_after_s must not be below 0 (0 means never)")
 
@@ -128,6 +130,7 @@ class Presence:
         self._offline: OrderedDict[str, _Device] = OrderedDict()
         self._sessions: dict[str, tuple[int, float]] = {}  # session id: connected at, in wall milliseconds and monotonic seconds
         self._unwritten: dict[str, _Device] = {}
+        self._heard: dict[str, _Device] = {}  # of whom there is nothing new to write but the time
         self._limits = metrics.limits
         bus.subscribe(DeviceDeleted, self._hear_deleted)
         metrics.gauge("devices_linked", "Devices that have a link.", lambda: len(self._devices) - len(self._offline))
@@ -185,9 +188,11 @@ class Presence:
         if device.is_silent:
             self._is_back(device)
         if status is not None:
-            if device.told is not status:
+            if device.told is status:
+                self._heard[device_id] = device
+            else:
                 device.told, device.status, device.is_status_kept = status, device.status.merged(status), False
-            self._unwritten[device_id] = device
+                self._unwritten[device_id] = device
             self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
 
     def reported(self, device_id: str, reported: str) -> None:
@@ -232,15 +237,20 @@ class Presence:
             log.warning("links of before the restart ended", links=abandoned)
         task_status.started()
         sweep_at_s = trio.current_time() + self._settings.sweep_s
+        activity_at_s = trio.current_time() + self._settings.activity_write_s
         try:
             while True:
                 await trio.sleep(self._settings.status_write_s)
+                if trio.current_time() >= activity_at_s:
+                    self._tell_activity()
+                    activity_at_s = trio.current_time() + self._settings.activity_write_s
                 if trio.current_time() >= sweep_at_s:
                     self._sweep()
                     sweep_at_s = trio.current_time() + self._settings.sweep_s
                 while self._flush():
                     await trio.lowlevel.checkpoint()  # ten thousand rows at once would hold the loop for 70 ms
         finally:
+            self._tell_activity()
             while self._flush():
                 pass
 
@@ -249,6 +259,7 @@ class Presence:
         device = self._devices.pop(event.device_id, None)
         self._offline.pop(event.device_id, None)
         self._unwritten.pop(event.device_id, None)
+        self._heard.pop(event.device_id, None)
         if device is not None and device.linked and not device.is_silent:
             self._bus.publish(DeviceUnlinked(event.device_id, device.kind, device.generation, self._wall_ms(), "deleted"))
 
@@ -278,7 +289,8 @@ class Presence:
     def _forget(self, device: _Device) -> None:
         """Out of memory; what is unwritten goes to the writer first."""
         del self._offline[device.device_id], self._devices[device.device_id]
-        if self._unwritten.pop(device.device_id, None) is not None:
+        device_id = device.device_id
+        if self._unwritten.pop(device_id, self._heard.pop(device_id, None)) is not None:
             self._write([device])
 
     def _is_back(self, device: _Device) -> None:
@@ -305,6 +317,11 @@ class Presence:
         gone_since_s = now_s - self._settings.forget_after_s
         for device in [device for device in self._offline.values() if device.heard_at_s <= gone_since_s]:
             self._forget(device)
+
+    def _tell_activity(self) -> None:
+        """Those of whom only something was heard are written, too."""
+        self._unwritten.update(self._heard)
+        self._heard.clear()
 
     def _flush(self) -> bool:
         """Give the next changed states to the writer; whether there were any, and it took them."""

@@ -82,7 +82,7 @@ def keep(connection: Connection, new: Sequence[Command]) -> list[Kept]:
     """
     if len(new) == 1 and (known := find(connection, new[0].message_id)) is not None:
         return [Kept(known, False)]
-    connection.execute(_INSERT, [values_of(command) for command in new])
+    _insert(connection, new)
     return [Kept(command, True) for command in new]
 
 
@@ -93,7 +93,7 @@ def keep_fan_outs(connection: Connection, new: Sequence[tuple[Command, ...]]) ->
     for together in new:
         known = fan_out_of(connection, together[0].message_id)
         if not known:
-            connection.execute(_INSERT, [values_of(command) for command in together])
+            _insert(connection, together)
         kept.append(KeptFanOut(known or together, not known))
     return kept
 
@@ -101,6 +101,16 @@ def keep_fan_outs(connection: Connection, new: Sequence[tuple[Command, ...]]) ->
 def fan_out_of(connection: Connection, message_id: str) -> tuple[Command, ...]:
     """The commands that a request of this id came to, in their order; the one of this id if it stands alone."""
     return tuple(map(command_of, connection.execute(_OF_FAN_OUT, {"message_id": message_id})))
+
+
+def _insert(connection: Connection, new: Sequence[Command]) -> None:
+    """Those with the same columns in one statement. What is unknown yet, half of them, is left out: an empty column costs, too."""
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for command in new:
+        values = {name: value for name, value in values_of(command).items() if value is not None}
+        by_columns.setdefault(tuple(values), []).append(values)
+    for rows in by_columns.values():
+        connection.execute(_INSERT, rows)
 
 
 def values_of(command: Command) -> dict[str, Any]:

@@ -28,9 +28,10 @@ _CONTROL_BYTES_MAX = 125
 NO_STATUS = 1005
 """The code of a close without one; it never travels."""
 _PLAIN_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013})
-_SMALL_BYTES_MAX = 125
-"""Bytes of a payload whose length stands in the second byte of its frame."""
-_SMALL_HEAD_BYTES = 6
+_SHORT_LENGTH_MAX, _LENGTH_FOLLOWS = 125, 126
+"""Bytes of a payload whose length stands in the second byte of its frame; and what stands there where it follows in two more bytes."""
+_PLAIN_HEAD_BYTES = 6
+"""Of a frame whose length does not follow; that of others has two more."""
 _DATA_OPCODES = (0x1, 0x2)
 _PASSABLE_OPCODES = (0x0, 0x1, 0x2, 0x9, 0xA)
 
@@ -77,9 +78,9 @@ class FrameParser:
         "_passing",
         "_passing_ends_message",
         "_paused",
+        "_plain_bytes_max",
         "_rest",
         "_size_limit",
-        "_small_bytes_max",
         "_stopped",
         "fragments_max",
         "frames",
@@ -94,7 +95,7 @@ class FrameParser:
         self.fragments_max = fragments_max
         self.message_bytes_max = 0
         self._size_limit = ""
-        self._small_bytes_max = 0
+        self._plain_bytes_max = 0
         self.is_paused = False
         """Whether bytes are kept, not read: a handler waits, or the library has a message to be heard first."""
         self.messages_ended = 0
@@ -143,7 +144,7 @@ class FrameParser:
         """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
         self.message_bytes_max = bytes_max
         self._size_limit = setting
-        self._small_bytes_max = min(_SMALL_BYTES_MAX, bytes_max)
+        self._plain_bytes_max = min(OURS_BYTES_MAX, bytes_max)
 
     def resume(self) -> None:
         """Go on after a pause, with the bytes that were left."""
@@ -160,7 +161,7 @@ class FrameParser:
         buffer = self._rest + data if self._rest else data
         end = len(buffer)
         is_plain = not (self.is_paused or self._passing or self._in_fragments or self._library_only or self._stopped)
-        at = self._small(buffer, 0, end) if is_plain else 0
+        at = self._plain(buffer, 0, end) if is_plain else 0
         if at < end:
             at = self._feed_other(buffer, at, end)
         self._rest = buffer[at:] if at < end and not self._stopped else b""
@@ -171,7 +172,7 @@ class FrameParser:
             self.feed(b"")
 
     def _feed_other(self, buffer: bytes, at: int, end: int) -> int:
-        """Read what begins with no small message, as far as it is whole. Returns where it ends."""
+        """Read what begins with no plain message, as far as it is whole. Returns where it ends."""
         while at < end and not (self.is_paused or self._stopped):
             if self._library_only:
                 self._hearer.pass_on(buffer[at:])
@@ -185,17 +186,23 @@ class FrameParser:
                     break  # not whole yet
                 self.frames += 1
                 if not (self._passing or self._in_fragments or self.is_paused or self._stopped):
-                    at = self._small(buffer, at, end)
+                    at = self._plain(buffer, at, end)
         return at
 
-    def _small(self, buffer: bytes, at: int, end: int) -> int:
-        """Hear the whole small messages that stand at `at` one behind the other: what nearly all are. Returns where they end."""
+    def _plain(self, buffer: bytes, at: int, end: int) -> int:
+        """Hear the whole messages of up to 64 KiB that stand at `at` one behind the other: what nearly all are. Returns where they end."""
         heard = 0
-        hear, bytes_max = self._hear_data, self._small_bytes_max
+        hear, bytes_max = self._hear_data, self._plain_bytes_max
         try:
-            while end - at >= _SMALL_HEAD_BYTES:
+            while end - at >= _PLAIN_HEAD_BYTES:
                 first, length = buffer[at], buffer[at + 1] - _MASKED
-                body = at + _SMALL_HEAD_BYTES
+                body = at + _PLAIN_HEAD_BYTES
+                if length > _SHORT_LENGTH_MAX:
+                    if length != _LENGTH_FOLLOWS or end - body < 2:
+                        break
+                    length, body = buffer[at + 2] << 8 | buffer[at + 3], body + 2
+                    if length <= _SHORT_LENGTH_MAX:
+                        break
                 stop = body + length
                 if (first != BINARY and first != TEXT) or not 0 <= length <= bytes_max or stop > end:
                     break

@@ -194,8 +194,10 @@ async def test_a_status_is_written_when_it_has_changed_and_again_when_there_was_
     status, put = DeviceStatus(battery_level=80), services.writer.put
     presence.heard_from("phone-1", status)
     await trio.sleep(1.5)
-    presence.heard_from("phone-1", status)  # the same object: it says what was said before
+    presence.heard_from("phone-1", status)  # the same object: it says what was said before, and only the time is written, later
     await trio.sleep(1)
+    assert len(status_rows(services)) == 1
+    await trio.sleep(60)
     services.writer.put = lambda rows: False
     presence.heard_from("phone-1", DeviceStatus(network_type="LTE"))
     await trio.sleep(3)
