@@ -44,8 +44,8 @@ class Place:
             lambda: 1_767_225_600_000 + round(1000 * trio.current_time()),
             lambda: uuid_v4(random.randbytes(16)),
         )
-        closings = MediaClosings(self.media, 100, 5.0, self.metrics)
-        self.room_media = RoomMedia(self.media, self.rooms, self.bus, closings, self.metrics, falls_back=False)
+        self.closings = MediaClosings(self.media, 100, 5.0, self.metrics)
+        self.room_media = RoomMedia(self.media, self.rooms, self.bus, self.closings, self.metrics, falls_back=False)
         self.said: list[tuple[str, str, str]] = []
         self.bus.subscribe(MediaSaid, lambda event: self.said.append((event.client_id, event.kind.value, event.sdp)))
 
@@ -60,6 +60,10 @@ class Place:
 
     async def join(self, client_id: str, room_id: str, offer: str | None = None, role: str = "receiver", generation: int = 1) -> None:
         await self.enter(client_id, Wish(room_id, role, None, offer), generation)
+
+    def closings_failed(self) -> int:
+        """Sessions that were left to the backend, which was down at every attempt to close them."""
+        return int(self.closings._closed.value("failed"))
 
     def leave(self, client_id: str, room_id: str) -> None:
         self.rooms.leave(Caller(client_id, "", 1), room_id, None)
