@@ -14,8 +14,9 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 serve: $(VENV)/.serves
 	$(BIN)/signal-gateway serve --config config.toml
 
+# On all cores, four at most: one of them takes twice as long as two.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.tests
 	$(BIN)/ruff check .
