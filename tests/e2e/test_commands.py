@@ -21,7 +21,7 @@ from signal_gateway.testing.client import open_client
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
 from tests.e2e.server import Server, command, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MORE = """
 [commands]
@@ -96,7 +96,7 @@ async def test_a_server_killed_while_a_hundred_are_under_way_ends_each_in_one_st
             second = await trio.to_thread.run_sync(partial(servers.enter_context, running(tmp_path, port=first.port, more=MORE)))
             caller = Caller(second, token)
             states: dict[str, str] = {}
-            with trio.fail_after(120):
+            with trio.fail_after(330):
                 while set(states.values()) - FINAL or len(states) < HUNDRED:
                     await trio.sleep(0.5)
                     listed = await caller.call("GET", "/api/commands?limit=500")
