@@ -22,7 +22,9 @@ from signal_gateway.websocket.turn import Turn
 LAST_WORD_S = 1.0
 """Seconds in which a peer may read what was said last before its socket is closed."""
 SMALL_READ_BYTES, MIDDLE_READ_BYTES = 448, 960
-"""A link that said less in its last read is asked for so much: Python and the C library make small byte strings at half the price."""
+"""Who says less at a time is asked for so much: Python and the C library make small byte strings for less."""
+SMALL_READS = 16
+"""So many in a row, and a link is one that says little: the others say small things now and then, too."""
 COUNTED_AT_ONCE = 16
 """Frames of which the bucket hears together, if that is little of its burst: one at a time is a twentieth of what a heartbeat costs."""
 
@@ -51,6 +53,7 @@ class LinkStream:
         "_read_bytes_max",
         "_refusals",
         "_rest",
+        "_small_reads",
         "_spawn",
         "_tls",
         "_transport",
@@ -86,7 +89,8 @@ class LinkStream:
         self._spawn = spawn
         self._on_end = on_end
         self._read_bytes_max = read_bytes_max
-        self._read_bytes = read_bytes_max  # of the next read, by what the last one gave
+        self._read_bytes = read_bytes_max  # of the next read, by what the last ones gave
+        self._small_reads = 0
         self._may_feed: trio.Event | None = None
         self._counted = 0  # frames that the bucket knows of
         self._counted_at_once = self._count_at = max(1, min(COUNTED_AT_ONCE, int(frames.burst // 8)))
@@ -145,14 +149,24 @@ class LinkStream:
             self.end()
             return
         size = len(data)
-        self._read_bytes = (
-            SMALL_READ_BYTES if size < SMALL_READ_BYTES else MIDDLE_READ_BYTES if size < MIDDLE_READ_BYTES else self._read_bytes_max
-        )
+        if size >= SMALL_READ_BYTES or self._read_bytes != SMALL_READ_BYTES:
+            self._fit_reads(size)
         self._hear(data, now)
         parser = self._parser
         if (parser.is_paused or self.read_not_before > now or self.library is not None) and not self._ended and not self._is_welcome(now):
             lane.leave(self)
             self._spawn(self._wait_and_read_on)
+
+    def _fit_reads(self, size: int) -> None:
+        """How much the next read asks for. One that was filled up has a rest, which says nothing of what comes after it."""
+        if size < SMALL_READ_BYTES:
+            self._small_reads += 1
+            if self._small_reads >= SMALL_READS:
+                self._read_bytes = SMALL_READ_BYTES
+            return
+        self._small_reads = 0
+        is_filled = size >= self._read_bytes
+        self._read_bytes = self._read_bytes_max if is_filled or size >= MIDDLE_READ_BYTES else MIDDLE_READ_BYTES
 
     def fail(self) -> None:
         """See Readable.fail."""

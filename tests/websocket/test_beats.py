@@ -14,6 +14,8 @@ from signal_gateway.config import Config
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.testing.client import LinkClosed
 from signal_gateway.testing.world import World, open_world
+from signal_gateway.websocket.link import Link
+from signal_gateway.websocket.stream import MIDDLE_READ_BYTES, SMALL_READ_BYTES, SMALL_READS
 from tests.websocket.client_frames import binary
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import UUID, ask, closing, connect, frame, hear
@@ -114,3 +116,20 @@ async def test_a_hundred_in_one_write_are_answered_in_order_beside_other_message
     answers = [bytes((await raw.event()).data) for _ in payloads]
     assert [int(answer[21 + len('{"timestamp":') : -1]) for answer in answers] == list(range(100))
     await raw.stream.aclose()
+
+
+async def test_who_says_little_is_read_in_small_pieces_and_who_says_more_in_the_largest():
+    config = Config(auth=DEMO_AUTH)
+    async with open_world(config, transport="sockets") as world, world.dial() as agent:
+        await connect(agent)
+        link = world.gateway.hub.link_of("test_client_1")
+        assert isinstance(link, Link)
+        asked_for: list[int] = []
+        for spaces in [*[0] * SMALL_READS, 600, 0, 600, 0, 3000, 600, *[0] * SMALL_READS]:
+            await agent.send(beat(b'{"timestamp":7' + b" " * spaces + b"}"))
+            assert (await hear(agent))[3] == {"timestamp": 7}
+            asked_for.append(link.stream._read_bytes)
+    most = config.server.read_buffer_size
+    assert asked_for[:SMALL_READS] == [most] * (SMALL_READS - 2) + [SMALL_READ_BYTES] * 2  # CONNECT was the first
+    assert asked_for[SMALL_READS:-SMALL_READS] == [most, most, MIDDLE_READ_BYTES, MIDDLE_READ_BYTES, most, MIDDLE_READ_BYTES]
+    assert asked_for[-1] == SMALL_READ_BYTES
