@@ -177,9 +177,9 @@ class Alarms:
             self._clear(AlarmKey(event.device_id, AlarmType.OFFLINE), event.at)
 
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
+        self._open.look_again(event.device_id)
         if event.kind == LinkKind.PHONE:
             self._linked.discard(event.device_id)
-            self._open.look_again(event.device_id)
             self._watch(event.device_id, event.at)
 
     def _hear_settings(self, event: SettingsChanged) -> None:

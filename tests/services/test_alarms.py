@@ -263,6 +263,14 @@ async def test_the_same_reading_is_looked_at_again_once_something_is_different(a
     assert (await watch.kept())[2:] == [("battery_low", None, "critical", True)]
 
 
+async def test_of_whoever_is_not_linked_no_status_is_kept(autojump_clock: MockClock, watch: Watch):
+    watch.beat(battery_level=90)
+    watch.beat(battery_level=90, device_id="agent-1")
+    watch.go()
+    watch.bus.publish(DeviceUnlinked("agent-1", "agent", 1, watch.wall_ms(), "closed"))
+    assert watch.alarms._open._judged == {}
+
+
 async def test_sims_are_remembered_up_to_a_number(autojump_clock: MockClock, nursery: trio.Nursery):
     watch = await start(nursery, InlineDatabase(), sims_remembered_max=3)
     await nursery.start(watch.alarms.run)
