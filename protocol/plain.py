@@ -5,7 +5,7 @@ What is plain is recognised by its bytes, and means here what `dialect.decode` w
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -34,45 +34,41 @@ SHORT_BYTES: Final = 16_384
 """Longer frames are not plain: what is passed on has more in it, and must fit a frame, too."""
 
 
-class PhoneBeat(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The envelope of a phone's heartbeat in JSON, and its data as it stands in the text: whether that is right, it does not say."""
-
+class _Envelope(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     data: msgspec.Raw
     type: Literal["heartbeat"]
     timestamp: Millis | None = None
     request_id: Identifier | None = None
 
 
-_read_beat: Final = msgspec.json.Decoder(PhoneBeat).decode
+_read_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 
 
-def beat_data(text: bytes) -> bytes:
-    """The data of a phone's heartbeat as it stands in the text; empty where that is something else, or is not plain."""
-    beat = _plain_phone_beat(text)
-    return b"" if beat is None else bytes(beat.data)
+class PhoneBeat(NamedTuple):
+    """A phone's heartbeat in JSON whose envelope is right. Whether its data are, this does not say: they are as they stand in the text."""
+
+    data: bytes
+    timestamp: int | None
+    request_id: str | None
 
 
-def said_again(text: bytes, data: bytes) -> PhoneBeat | None:
-    """A phone's heartbeat with these very bytes as its data; None for all else, which `decode` reads.
+def phone_beat(text: bytes) -> PhoneBeat | None:
+    """A phone's heartbeat with a plain envelope; None for all else.
 
-    Most phones say again what they said before. What the data mean was found out the first time, the long way; only the envelope is new.
+    Most phones say again what they said before: where the data are the same bytes, `decode` has read them, and only the envelope is new.
     """
-    beat = _plain_phone_beat(text)
-    if beat is None or bytes(beat.data) != data:
-        return None
-    keys = 2 + (beat.timestamp is not None) + (beat.request_id is not None)
-    return beat if text.count(b":") == data.count(b":") + keys else None
-
-
-def _plain_phone_beat(text: bytes) -> PhoneBeat | None:
     if b'"heartbeat"' not in text or len(text) > SHORT_BYTES:
         return None
     try:
-        beat = _read_beat(text)
+        said = _read_envelope(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    # A colon in it, escaped, could stand for that of a key that is there twice.
-    return None if beat.request_id is not None and ":" in beat.request_id else beat
+    request_id = said.request_id
+    if request_id is not None and ":" in request_id:  # an escaped one could stand for that of a key that is there twice
+        return None
+    data = bytes(said.data)
+    keys = 2 + (said.timestamp is not None) + (request_id is not None)
+    return PhoneBeat(data, said.timestamp, request_id) if text.count(b":") == data.count(b":") + keys else None
 
 
 SIGNAL_NAMES: Final[Mapping[type, str]] = {

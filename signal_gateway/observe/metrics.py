@@ -127,7 +127,8 @@ class Metrics(Collector):
         self.limits = counter("limits_reached_total", "Times a limit took effect, by the name of its setting.", ("limit",))
         self.errors = counter("errors_total", "Faults of ours that were contained, by the border that held them.", ("border",))
         self.handle_seconds = histogram(
-            "handle_seconds", "From a whole message to the end of its handler, without waiting; plain heartbeats of agents are not in it."
+            "handle_seconds",
+            "From a whole message to the end of its handler, without waiting; what is heard the short way is not in it.",
         )
 
     def counter(self, name: str, help_text: str, labels: Labels = ()) -> Counter:

@@ -11,8 +11,6 @@ Handler = Callable[[Any, Any, Question], Coroutine[Any, Any, None] | None]
 """Takes the link, the typed message and its question. What it returns must be waited for; a plain function has ended."""
 SignalHandler = Callable[[Any, Any], None]
 """Takes the link and the WrittenSignal, its sender filled in."""
-
-
 AgainHandler = Callable[[Any, Any, str | None], bool]
 """Takes the link, what the heartbeat meant the first time, and the request_id, if there is one."""
 

@@ -167,6 +167,10 @@ class Link:
         """When something was last heard, in Trio seconds."""
         return self.stream.heard_at
 
+    def is_within_rate(self) -> bool:
+        """Whether one more message of the class `data` may be heard now; it is counted then."""
+        return self._data_bucket.take(self.stream.heard_at) == 0
+
     # hearing: called by the connection
 
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
@@ -264,15 +268,15 @@ class Link:
 
     def _hear_phone(self, hear_again: AgainHandler, text: bytes) -> bool:
         """A phone's JSON: a heartbeat that says the same again, within its rate, or all else."""
-        again = self._again
-        if again is not None and (beat := plain.said_again(text, again[0])) is not None and self._hears_again(hear_again, again[1], beat):
+        beat, again = plain.phone_beat(text), self._again
+        if beat is not None and again is not None and beat.data == again[0] and self._hears_again(hear_again, again[1], beat):
             self._turn.bytes_in += len(text)
             self.door.metrics.messages.values["in", "heartbeat"] += 1
             return True
         self.status_told = None
         is_over = self._hear_or_wait(True, text)
-        if self.status_told is not None:
-            self._again = plain.beat_data(text), self.status_told
+        if beat is not None and self.status_told is not None:
+            self._again = beat.data, self.status_told
         return is_over
 
     def _hears_again(self, hear: AgainHandler, status: DeviceStatus, beat: plain.PhoneBeat) -> bool:
@@ -281,10 +285,6 @@ class Link:
         except Exception:
             self._contain(None, is_text=True)
             return True
-
-    def is_within_rate(self) -> bool:
-        """Whether one more message of the class `data` may be heard now; it is counted then."""
-        return self._data_bucket.take(self.stream.heard_at) == 0
 
     def _hears_as_plain_beat(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way. Its answer is as long as it was."""
