@@ -3,9 +3,13 @@
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
+
+from signal_gateway.observe.logs import lines_told_to
 
 SERVICE_PORTS = {"postgresql": 5432, "redis": 6379, "rabbitmq": 5672, "mosquitto": 1883, "nats": 4222}
 TOOLS = {
@@ -35,6 +39,19 @@ def is_allowed(tool: str) -> bool:
         return subprocess.run(TOOLS[tool][0].split(), capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    """The lines of info and above that are logged."""
+    told: list[dict[str, Any]] = []
+
+    def hear(_level: str, fields: Any) -> bool:
+        told.append(dict(fields))
+        return False
+
+    with lines_told_to(hear):
+        yield told
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,5 @@
 """Members on Cloudflare: who gets which session, tracks and offer, and what is asked again (S-24, S-41; C-15)."""
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -13,7 +12,6 @@ from signal_gateway.bridges.cloudflare import CloudflareMedia
 from signal_gateway.bridges.cloudflare_api import CloudflareApi
 from signal_gateway.bridges.patience import Patience
 from signal_gateway.domain.errors import MediaDown, SessionError
-from signal_gateway.observe.logs import lines_told_to
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.media import MediaSession
 from signal_gateway.services.turn import IceServers, MediaSettings
@@ -22,19 +20,6 @@ from signal_gateway.testing.fake_http import Fault
 from tests.bridges.cloudflare_made import ANSWER, APP_ID, APP_SECRET, OFFER, SETTINGS, OverNothing, offer_of
 
 TURN = MediaSettings(turn_urls=("turn:turn.example:3478",), turn_secret="canary-turn-secret")
-
-
-@pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
-    """The lines of info and above that are logged."""
-    told: list[dict[str, Any]] = []
-
-    def hear(_level: str, fields: Any) -> bool:
-        told.append(dict(fields))
-        return False
-
-    with lines_told_to(hear):
-        yield told
 
 
 class LongestWaits(Random):

@@ -1,13 +1,12 @@
 """Rooms on Cloudflare Realtime, from the member's frame to the API's body and back (S-20 to S-30, S-41; C-15, H35, CONTRACT.md §7)."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from signal_gateway.domain.access import Role
-from signal_gateway.observe.logs import lines_told_to
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.testing.fake_cloudflare import FakeCloudflare
@@ -43,18 +42,6 @@ async def place() -> AsyncIterator[MediaWorld]:
 async def cast(place: MediaWorld) -> AsyncIterator[Cast]:
     async with AsyncExitStack() as stack:
         yield Cast(place, stack)
-
-
-@pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
-    told: list[dict[str, Any]] = []
-
-    def hear(_level: str, fields: Any) -> bool:
-        told.append(dict(fields))
-        return False
-
-    with lines_told_to(hear):
-        yield told
 
 
 @pytest.mark.parametrize("speaks", ["json", "cbor", "text"])
