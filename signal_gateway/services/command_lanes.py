@@ -56,6 +56,8 @@ class Lane:
         self.is_loaded = False
         self.is_loading = False
         self.is_asked_again = False
+        self.changed: set[str] = set()
+        """Commands that changed since the read under way began: of them it may show what is no more."""
         self.has_more = False
         """Whether the database may hold queued commands that are not here."""
         self.next_due_at: int | None = None
@@ -74,19 +76,25 @@ class Lane:
         self.device = device
         self._rules.clear()
 
+    def begin_to_read(self) -> None:
+        """What changes from now on may not be in what comes."""
+        self.is_asked_again = False
+        self.changed.clear()
+
     def fill(self, contents: LaneContents) -> None:
-        """Take what was read. What was claimed meanwhile is not queued any more."""
-        self.queue = [
-            command for command in contents.queued if command.message_id not in self.claiming and command.message_id not in self.on_way
-        ]
+        """Take what was read. What has changed meanwhile is known better here; what was queued anew is read once more."""
+        known = self.changed | self.claiming | self.on_way.keys()
+        self.queue = [command for command in contents.queued if command.message_id not in known]
         self.queue.sort(key=order_of)
-        self.usages = {**contents.usages, **{slot: usage for slot, usage in self.usages.items() if self.is_loaded}}
+        self.usages = {**contents.usages, **self.usages}
         if self.sims is None and contents.sim_cards is not None:
             self.sims = sims_of(contents.sim_cards)
         self.has_more = not contents.is_all
         self.next_due_at = contents.next_due_at
         if not self.is_loaded:
             for command in contents.on_their_way:
+                if command.message_id in self.changed:
+                    continue
                 self.on_way[command.message_id] = command
                 self.busy.setdefault(place_of(command), command.message_id)
         self.is_loaded = True
@@ -113,6 +121,8 @@ class Lane:
         """It has changed on disk."""
         if usage is not None and before.sim_slot is not None:
             self.usages[before.sim_slot] = usage
+        if self.is_loading:
+            self.changed.add(command.message_id)
         self.remove(command.message_id)
         if command.state in ON_ITS_WAY:
             self.on_way[command.message_id] = command

@@ -28,6 +28,8 @@ class CommandPool:
         self.next_due_at: int | None = None
         self.is_loading = False
         self._claimed: set[str] = set()
+        self._changed: set[str] = set()
+        """What left the line since the read under way began: that may still show it."""
 
     @property
     def wants_more(self) -> bool:
@@ -36,6 +38,7 @@ class CommandPool:
 
     def begin_to_read(self) -> None:
         """It is being read; what changes from now on may not be in what comes."""
+        self._changed.clear()
         self.is_loading, self.is_due = True, False
 
     def missed(self) -> None:
@@ -54,6 +57,8 @@ class CommandPool:
 
     def remove(self, message_id: str) -> None:
         """It stands there no more."""
+        if self.is_loading:
+            self._changed.add(message_id)
         self.queue = [command for command in self.queue if command.message_id != message_id]
 
     def claim(self, message_id: str) -> None:
@@ -68,7 +73,8 @@ class CommandPool:
     def fill(self, contents: PoolContents) -> None:
         """Take what was read."""
         self.is_loading = False
-        self.queue = sorted((command for command in contents.queued if command.message_id not in self._claimed), key=order_of)
+        known = self._claimed | self._changed
+        self.queue = sorted((command for command in contents.queued if command.message_id not in known), key=order_of)
         self.has_more, self.next_due_at = not contents.is_all, contents.next_due_at
 
     def wanted_lanes(self) -> list[str]:

@@ -69,8 +69,8 @@ class Dispatcher:
         """Spreads retries; a simulated world has it drawn from its seed."""
         self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
         self._linked: dict[str, DeviceLinked] = {}
-        self._lanes: dict[str, Lane] = {}
-        self._pool = CommandPool(self._lanes, self._linked)
+        self.lanes: dict[str, Lane] = {}  # of linked devices, as far as they are in memory
+        self._pool = CommandPool(self.lanes, self._linked)
         self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self.open = OpenCommands()
@@ -84,7 +84,7 @@ class Dispatcher:
         self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
         self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
         metrics.gauge("commands_open", "Commands that are not in a final state.", lambda: self.open.total)
-        metrics.gauge("command_lanes", "Linked devices whose commands are in memory.", lambda: len(self._lanes))
+        metrics.gauge("command_lanes", "Linked devices whose commands are in memory.", lambda: len(self.lanes))
         metrics.gauge("commands_in_memory", "Queued commands in memory.", self._count_queued)
         bus.subscribe(DeviceLinked, self._hear_linked)
         bus.subscribe(DeviceUnlinked, self._hear_unlinked)
@@ -107,7 +107,7 @@ class Dispatcher:
             return self._pool.waits.get(command.message_id) or Wait("no_phone")
         if command.device_id not in self._linked:
             return Wait("offline")
-        lane = self._lanes.get(command.device_id)
+        lane = self.lanes.get(command.device_id)
         return (lane.waits.get(command.message_id) if lane else None) or Wait("order")
 
     def hear(self, answer: Answer) -> bool:
@@ -118,7 +118,7 @@ class Dispatcher:
             self._late.add()
             return True
         answer = self._read_balance(answer)
-        lane = self._lanes.get(answer.device_id)
+        lane = self.lanes.get(answer.device_id)
         message_id = answer.message_id
         if message_id is None and lane is not None and not answer.is_delivery_report:
             message_id = lane.match(answer, self._answered)
@@ -165,7 +165,7 @@ class Dispatcher:
 
     def _hear_linked(self, event: DeviceLinked) -> None:
         self._linked[event.device_id] = event
-        self._lanes.pop(event.device_id, None)
+        self.lanes.pop(event.device_id, None)
         if self.open.of(event.device_id):
             self._read(event.device_id)
         if self.open.of(None):
@@ -175,24 +175,26 @@ class Dispatcher:
         linked = self._linked.get(event.device_id)
         if linked is not None and linked.generation == event.generation:
             del self._linked[event.device_id]
-            self._lanes.pop(event.device_id, None)
+            self.lanes.pop(event.device_id, None)
 
     def _hear_seen(self, event: DeviceSeen) -> None:
         if event.status is None or event.status.sim_cards is None:
             return
-        lane = self._lanes.get(event.device_id)
+        lane = self.lanes.get(event.device_id)
         if lane is not None and (told := sims_of(event.status.sim_cards)) != lane.sims:
             lane.sims = told
             self._wake(event.device_id)
 
     def _hear_switched(self, event: SimSwitched) -> None:
-        lane = self._lanes.get(event.device_id)
-        if lane is not None:
+        lane = self.lanes.get(event.device_id)
+        if lane is not None and lane.is_loaded:
             lane.switch(event.sim_slot, event.disabled_reason)
             self._wake(event.device_id)
+        elif lane is not None:
+            self._read(event.device_id)  # what is being read may show it as it was
 
     def _hear_settings(self, event: SettingsChanged) -> None:
-        if event.device_id in self._lanes:
+        if event.device_id in self.lanes:
             self._read(event.device_id)
 
     # the loop
@@ -213,7 +215,7 @@ class Dispatcher:
             if place % LANES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
                 now = self._wall_ms()
-            lane = self._lanes.get(device_id)
+            lane = self.lanes.get(device_id)
             if lane is not None and lane.is_loaded:
                 self._advance_lane(lane, now)
         if self.open.of(None):
@@ -229,8 +231,8 @@ class Dispatcher:
         if lane.has_more and not lane.queue:
             self._read(device_id)
         self._wake_at(lane.next_wake_at(), device_id)
-        if len(self._lanes) > self._settings.in_memory_max and not self.open.of(device_id) and not lane.is_needed:
-            del self._lanes[device_id]  # nothing is left to send: the next command reads a new one
+        if len(self.lanes) > self._settings.in_memory_max and not self.open.of(device_id) and not lane.is_needed:
+            del self.lanes[device_id]  # nothing is left to send: the next command reads a new one
 
     def _advance_pool(self, now: int) -> None:
         pool = self._pool
@@ -273,7 +275,7 @@ class Dispatcher:
             return
         command = applied.change.command
         self.open.moved(applied.before, command)
-        if self._lanes.get(device_id) is not lane:
+        if self.lanes.get(device_id) is not lane:
             self._post(Unsent(message_id, command.attempts, self._wall_ms()), lane.device, self._follow)
             return
         lane.sent(command)
@@ -301,7 +303,7 @@ class Dispatcher:
         command = change.command
         self.open.moved(before, command)
         self._pool.remove(command.message_id)
-        lane = self._lanes.get(before.device_id or POOL)
+        lane = self.lanes.get(before.device_id or POOL)
         if lane is not None:
             lane.follow(command, before, applied.usage)
             self._wake(lane.device.device_id)
@@ -316,7 +318,7 @@ class Dispatcher:
     def _line_up(self, command: Command) -> None:
         """A queued command is on disk: it stands in line for its device, or for any; or it is read when its time comes."""
         name = POOL if command.device_id is None else command.device_id
-        line = self._pool if command.device_id is None else self._lanes.get(command.device_id)
+        line = self._pool if command.device_id is None else self.lanes.get(command.device_id)
         if command.not_before is not None and command.not_before > self._wall_ms():
             if line is not None and not line.is_loading:
                 line.next_due_at = min(line.next_due_at or command.not_before, command.not_before)
@@ -339,14 +341,14 @@ class Dispatcher:
         linked = self._linked.get(device_id)
         if linked is None:
             return
-        lane = self._lanes.get(device_id)
+        lane = self.lanes.get(device_id)
         if lane is None:
             device = KnownDevice(device_id, linked.kind, None, self._directory.settings_of_all)
-            lane = self._lanes[device_id] = Lane(device, self._rules_of)
+            lane = self.lanes[device_id] = Lane(device, self._rules_of)
         self._reader.read(lane, self._lane_read)
 
     def _lane_read(self, lane: Lane, contents: LaneContents) -> None:
-        if self._lanes.get(lane.device.device_id) is not lane:
+        if self.lanes.get(lane.device.device_id) is not lane:
             return
         is_first = not lane.is_loaded
         lane.fill(contents)
@@ -395,4 +397,4 @@ class Dispatcher:
         return self._count_queued() >= self._settings.in_memory_max
 
     def _count_queued(self) -> int:
-        return sum(len(lane.queue) for lane in self._lanes.values()) + len(self._pool.queue)
+        return sum(len(lane.queue) for lane in self.lanes.values()) + len(self._pool.queue)

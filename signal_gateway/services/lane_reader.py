@@ -50,7 +50,7 @@ class LaneReader:
     async def _read(self, lane: Lane, tell: Callable[[Lane, LaneContents], None]) -> None:
         device_id = lane.device.device_id
         while True:
-            lane.is_asked_again = False
+            lane.begin_to_read()
             try:
                 device = await self._directory.find(device_id)
                 work = partial(read_lane, device_id=device_id, now_ms=self._wall_ms(), page=self._page())

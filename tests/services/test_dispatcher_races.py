@@ -45,6 +45,22 @@ async def test_a_retry_that_is_due_later_is_not_lost_while_its_lane_is_read(auto
         assert heard["message_id"] == message_id
 
 
+async def test_what_ends_while_its_lane_is_first_read_holds_no_sim_for_ever(autojump_clock: MockClock):
+    """As after a crash: the phone comes back, its lane is read, and what it has still to tell of before arrives meanwhile."""
+    async with open_world(patient(phones=PhoneSettings(sim1_guard_interval=0))) as world:
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            _first, second = await submit(world, sms(sim_slot=0)), await submit(world, sms(sim_slot=0))
+            sent = await told(phone)
+        slow_look_ups(world)
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            await log_of(phone, sent)
+            heard = await told(phone, 30)
+            assert heard is not None
+            assert heard["message_id"] == second
+
+
 async def test_what_is_for_any_phone_is_not_lost_while_the_pool_is_read(autojump_clock: MockClock):
     async with open_world(patient()) as world:
         data = {"phone_number": NUMBER, "message": "x"}
