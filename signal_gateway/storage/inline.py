@@ -27,12 +27,17 @@ def _nothing(_number: int) -> None:
     pass
 
 
+def _at_once() -> float:
+    return 0.0
+
+
 class InlineDatabase:
     """Keeps the contract of `Database` on an in-memory SQLite with every table made.
 
     The hooks fail commits on purpose. They are given the number of the commit, from 1. What `before_commit` raises undoes the
-    transaction; what `after_commit` raises comes too late for that, as when a connection is lost while the answer travels. They may be
-    replaced while the database is used. `image` is that of an earlier one, from which this one goes on.
+    transaction; what `after_commit` raises comes too late for that, as when a connection is lost while the answer travels.
+    `answers_after` says how many seconds each answer takes; it shows what was so when it was asked. All may be replaced while the
+    database is used. `image` is that of an earlier one, from which this one goes on.
     """
 
     jobs_outstanding = 0
@@ -41,11 +46,13 @@ class InlineDatabase:
         self,
         before_commit: CommitHook = _nothing,
         after_commit: CommitHook = _nothing,
+        answers_after: Callable[[], float] = _at_once,
         schema: bool = True,
         image: Image | None = None,
     ) -> None:
         self.before_commit = before_commit
         self.after_commit = after_commit
+        self.answers_after = answers_after
         self.commits = 0 if image is None else image.commits
         """Transactions that reached their commit, whether it held or not."""
         self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None}, **ENGINE_OPTIONS)
@@ -118,7 +125,10 @@ class InlineDatabase:
             if refusal is None or refusal is error:
                 raise
             raise refusal from error
-        await trio.lowlevel.checkpoint()
+        if seconds := self.answers_after():
+            await trio.sleep(seconds)
+        else:
+            await trio.lowlevel.checkpoint()
         return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:

@@ -38,6 +38,8 @@ class CommandHistory:
     """The limits of every phone's SIMs, by slot; None where they are not known."""
     reported: Sequence[str] = ()
     """Commands whose success their phone has reported by id, in a report that was acknowledged."""
+    held: Sequence[tuple[str, str]] = ()
+    """Device and id of commands that the gateway takes a device to be busy with, and that are on their way no more."""
 
 
 Findings = Iterator[str]
@@ -249,6 +251,12 @@ def what_a_phone_has_reported_is_known(history: CommandHistory) -> Findings:
             yield f"{message_id} was reported as done and acknowledged, and is {command.state.value}"
 
 
+def what_has_ended_holds_nothing(history: CommandHistory) -> Findings:
+    """A device is free for the next command once the last one has ended."""
+    for device_id, message_id in history.held:
+        yield f"{device_id} is taken to be busy with {message_id}, which has ended"
+
+
 LAWS: tuple[Law, ...] = (
     nothing_is_lost,
     everything_ends,
@@ -266,6 +274,7 @@ LAWS: tuple[Law, ...] = (
     a_sim_does_one_thing_at_a_time,
     the_limits_of_a_sim_hold,
     what_a_phone_has_reported_is_known,
+    what_has_ended_holds_nothing,
 )
 
 

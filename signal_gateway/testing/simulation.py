@@ -2,9 +2,9 @@
 
     python -m signal_gateway.testing.simulation --seeds 0:100
 
-Phones and agents beat, report and register over a bad network; some have a double that takes their place; the database refuses commits
-and loses its answers; the gateway is restarted in good order and crashes. The last minutes are calm, so that at the end everything
-must be as it should. What happened is in the history; `testing.checker` says whether it may.
+Phones and agents beat, report and register over a bad network; some have a double that takes their place; the database refuses commits,
+loses its answers and lets wait for them; the gateway is restarted in good order and crashes. The last minutes are calm, so that at the
+end everything must be as it should. What happened is in the history; `testing.checker` says whether it may.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from random import Random
 from typing import Any
@@ -25,15 +25,12 @@ from protocol.payload import PayloadKind
 from signal_gateway.app import GC_THRESHOLD_OBJECTS
 from signal_gateway.config import Config
 from signal_gateway.domain.access import Scope
-from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.commands import Commands
 from signal_gateway.services.device_directory import KnownDevice
 from signal_gateway.services.room_desk import RoomDesk
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.storage import commands as kept
-from signal_gateway.storage.database import InlineDatabase
-from signal_gateway.storage.faults import OutcomeUnknown
 from signal_gateway.storage.inline import Image
 from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.behaviour import FLAWLESS
@@ -43,12 +40,14 @@ from signal_gateway.testing.command_laws import CommandHistory, breaches
 from signal_gateway.testing.determinism import drawn_from
 from signal_gateway.testing.device import SimulatedDevice
 from signal_gateway.testing.faults import PERFECT, Network
-from signal_gateway.testing.history import DATABASE, SIMULATION, History
+from signal_gateway.testing.history import SIMULATION, History
+from signal_gateway.testing.lane_watch import LaneWatch
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.operators import SimulatedOperator
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
 from signal_gateway.testing.room_laws import check_rooms
 from signal_gateway.testing.room_party import RoomParty, RoomPlay
+from signal_gateway.testing.sick_disk import SickDisk
 from signal_gateway.testing.simulation_plan import OPERATED, SimulationPlan, roomed
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World, open_world
 
@@ -94,11 +93,11 @@ class Simulation:
         self._numbers = FleetNumbers()
         self._reported: Counter[str] = Counter()
         self._world: World | None = None
-        self._database = InlineDatabase()
         self._is_calm = False
         self._is_over = False
         """Whether devices begin nothing new any more."""
         self.history = History(quiet=True)
+        self._disk = SickDisk(plan, self.history, self._random)
         self.network = Network(plan.faults, Random(f"network of {seed}"), self.history.note_fault)
         agents = [f"sim-agent-{number:04d}" for number in range(plan.agents)]
         self._registering = frozenset(agents[::2] if plan.play is None else agents)
@@ -117,6 +116,7 @@ class Simulation:
         self.party = self._gather(plan.play)
         self.commands = CommandHistory((), {}, {})
         """What became of commands; known at the end."""
+        self._lanes = LaneWatch()
 
     async def run(self) -> History:
         """All lives of the gateway, and the calm at the end."""
@@ -138,37 +138,43 @@ class Simulation:
         mean_s = self._plan.storm_s / self._plan.lives
         return [self._random.uniform(0.5, 1.5) * mean_s for _ in range(self._plan.lives - 1)]
 
-    def _open(self) -> AbstractAsyncContextManager[World]:
-        return open_world(self._config, self._seed, self._database, network=self.network, history=self.history)
+    @asynccontextmanager
+    async def _open(self) -> AsyncGenerator[World]:
+        async with (
+            open_world(self._config, self._seed, self._disk.database, network=self.network, history=self.history) as world,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._lanes.look, world)
+            yield world
+            nursery.cancel_scope.cancel()
 
     async def _live(self, seconds: float, crashes: bool) -> None:
         image: Image | None = None
         async with self._open() as world:
             self._tell_rooms(world)
-            self._disturb_commits()
+            self._disk.fall_ill()
             self._world = world
             await trio.sleep(seconds)
             if crashes:  # the disk goes first
-                self._database.before_commit = _refuse
+                self._disk.die()
                 await trio.sleep(self._random.uniform(*CRASH_S))
             self._world = None
             if crashes:
                 image = world.crash()
             else:
                 await world.gateway.hub.drain(DRAIN_S, CLOSE_S)
-        self._database.before_commit = self._database.after_commit = _nothing  # a gateway that cannot start has no life
+        self._disk.recover()  # a gateway that cannot start has no life
         if image is not None:
-            self._database.close()
-            self._database = InlineDatabase(image=image)
+            self._disk.restore(image)
 
     async def _live_last(self, seconds: float, fleet: trio.Nursery) -> None:
         async with self._open() as world:
             self._tell_rooms(world)
-            self._disturb_commits()
+            self._disk.fall_ill()
             self._world = world
             await trio.sleep(seconds)
             self._calm_down()
-            self._database.before_commit = self._database.after_commit = _nothing
+            self._disk.recover()
             await trio.sleep(self._plan.calm_s)
             self._is_over = True
             if self.party is not None:
@@ -203,22 +209,6 @@ class Simulation:
         """The service of the gateway that runs. One whose disk is dying answers nobody."""
         return None if self._world is None or self._world.has_crashed else self._world.gateway.commands
 
-    def _disturb_commits(self) -> None:
-        """Hooks of this life's database; the number of a commit says nothing, chance does."""
-        plan, random = self._plan, self._random
-
-        def before(_number: int) -> None:
-            if random.random() < plan.commit_fails_chance:
-                self.history.note(DATABASE, "down")
-                raise DatabaseDown
-
-        def after(_number: int) -> None:
-            if random.random() < plan.commit_doubt_chance:
-                self.history.note(DATABASE, "answer lost")
-                raise OutcomeUnknown("", None)
-
-        self._database.before_commit, self._database.after_commit = before, after
-
     def _tell_truth(self, world: World) -> None:
         """Of each device, whether it has a link, and whether the gateway says so."""
         linked = {device.device_id for device in self.devices if device.client is not None}
@@ -230,12 +220,12 @@ class Simulation:
     def _tell_end(self, tasks_left: int) -> None:
         self.history.note(SIMULATION, "tasks left", tasks_left)
         for table in ("reports", "registrations", "connection_logs", "device_status", "rooms", "room_members"):
-            self.history.note(SIMULATION, f"rows of {table}", tuple(self._database.rows(table)))
+            self.history.note(SIMULATION, f"rows of {table}", tuple(self._disk.database.rows(table)))
         self.commands = self._commands_at_the_end()
-        self._database.close()
+        self._disk.database.close()
 
     def _commands_at_the_end(self) -> CommandHistory:
-        with self._database.engine.connect() as connection:
+        with self._disk.database.engine.connect() as connection:
             commands = {
                 each.message_id: each for each in kept.search(connection, Scope(), None, (), None, None, len(self.operator.asked) + 1)
             }
@@ -251,6 +241,7 @@ class Simulation:
             self.operator.asked,
             partial(rules.of, any_phone),
             [message_id for phone in phones for message_id in phone.known_as_done()],
+            sorted(self._lanes.found),
         )
 
     # the fleet's side
@@ -361,14 +352,6 @@ class Simulation:
                 if agent.client is not None and not self._is_over:
                     with suppress(LinkClosed, trio.TooSlowError):
                         await agent.ask(frame_type, record)
-
-
-def _nothing(_number: int) -> None:
-    pass
-
-
-def _refuse(_number: int) -> None:
-    raise DatabaseDown
 
 
 def main() -> None:

@@ -49,6 +49,9 @@ class SimulationPlan:
     """That the database is down when a transaction commits."""
     commit_doubt_chance: float = 0.005
     """That its answer to a commit is lost."""
+    slow_answer_chance: float = 0.02
+    """That it lets wait for an answer, be it to a read or a commit."""
+    slow_answer_s: tuple[float, float] = (0.0, 3.0)
     command_every_s: float | None = None
     """Mean time between two commands of an operator; None = there is none. What is asked for in the storm must end in the calm."""
     ttl_s: float = 1800.0
@@ -70,6 +73,7 @@ OPERATED = SimulationPlan(
     storm_s=2 * 3600.0,
     calm_s=1.5 * 3600.0,
     lives=5,
+    slow_answer_chance=0.1,
     command_every_s=30.0,
     behaviour=ROUGH,
     commands=CommandsSettings(delivery_s=1800.0),

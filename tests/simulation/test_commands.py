@@ -106,6 +106,7 @@ BREACHES: list[tuple[command_laws.Law, CommandHistory]] = [
     (command_laws.the_limits_of_a_sim_hold, two(STEPS, LATER, [EFFECT, SECOND], rules=rules(daily_max=9, monthly_max=1))),
     (command_laws.the_limits_of_a_sim_hold, two(STEPS, LATER, [EFFECT, SECOND], rules=rules(daily_max=9, guard_s=1))),
     (command_laws.what_a_phone_has_reported_is_known, replace(history(STEPS[0], step(S.UNKNOWN), state=S.UNKNOWN), reported=["m1"])),
+    (command_laws.what_has_ended_holds_nothing, replace(WELL, held=[("phone-1", "m1")])),
 ]
 
 

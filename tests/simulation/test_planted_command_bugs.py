@@ -34,6 +34,7 @@ PLAN = replace(
     storm_s=1200.0,
     calm_s=2000.0,
     lives=4,
+    slow_answer_chance=0.3,
     command_every_s=8.0,
     ttl_s=600.0,
     commands=CommandsSettings(delivery_s=900.0, dispatched_s=60.0, sim_park_max_s=300.0),
@@ -145,6 +146,16 @@ def send_before_it_is_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Dispatcher, "_claim", say_first)
 
 
+def believe_what_was_read_before_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = Lane.follow
+
+    def follow_and_forget(self: Lane, *arguments: Any) -> None:
+        follow(self, *arguments)
+        self.changed.clear()
+
+    monkeypatch.setattr(Lane, "follow", follow_and_forget)
+
+
 FOUND_OUT: list[tuple[Plant, str]] = [
     (accept_before_the_commit, "was accepted and is gone"),
     (send_again_what_was_not_answered, "was done 2 times"),
@@ -158,6 +169,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (forget_a_step_now_and_then, "and its timeline ends with"),
     (acknowledge_reports_that_change_nothing, "was reported as done and acknowledged"),
     (send_before_it_is_on_disk, "was done 2 times"),
+    (believe_what_was_read_before_it_changed, "is taken to be busy with"),
 ]
 
 
