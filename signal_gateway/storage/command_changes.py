@@ -18,6 +18,7 @@ from signal_gateway.domain.command_rules import Change, CommandEvent, CommandPol
 from signal_gateway.domain.sim_limits import SimRules, SimUsage, after_failure, after_success, refunded, used, wait_for
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage import sims
+from signal_gateway.storage.prepared import PreparedWrite
 from signal_gateway.storage.sims import SimKey
 from signal_gateway.storage.tables import commands
 
@@ -40,7 +41,7 @@ _CHANGING = (
     "result",
     "last_report",
 )
-_UPDATE = update(commands).where(commands.c.id == bindparam("key_id"))
+_UPDATE = PreparedWrite(update(commands).where(commands.c.id == bindparam("key_id")), _CHANGING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def apply(connection: Connection, items: Sequence[Item], policy: CommandPolicy) 
     applied = [_apply(ledger, _named_now(ledger, item, each)) for item, each in zip(items, candidates, strict=True)]
     if ledger.changed:
         rows = [{"key_id": command.id, **_changing(command)} for command in ledger.changed.values()]
-        connection.execute(_UPDATE, rows)
+        _UPDATE.run(connection, rows)
     kept.write_steps(connection, ledger.steps)
     sims.keep(connection, ledger.changed_usages)
     return applied

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindpara
 
 from signal_gateway.domain.access import Scope, scope_of, scope_values
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
+from signal_gateway.storage.prepared import PreparedLookUp, PreparedWrite
 from signal_gateway.storage.tables import command_steps, commands
 
 CANDIDATES_MAX = 200
@@ -15,8 +16,8 @@ CANDIDATES_MAX = 200
 _COLUMNS = tuple(commands.c)
 _NAMES = tuple(column.name for column in _COLUMNS)
 _ALL = select(*_COLUMNS)
-_INSERT = insert(commands).inline()
-_INSERT_STEPS = insert(command_steps).inline()
+_INSERTS: dict[tuple[str, ...], PreparedWrite] = {}
+_INSERT_STEPS = PreparedWrite(insert(command_steps).inline(), ("message_id", "at", "state", "attempt", "detail"))
 
 # Built once: to make one of these costs as much as to run it.
 _IS_QUEUED = (commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value)
@@ -24,7 +25,7 @@ _BY_ID = _ALL.where(commands.c.message_id == bindparam("message_id"))
 _OF_FAN_OUT = _ALL.where(or_(commands.c.message_id == bindparam("message_id"), commands.c.fan_out_id == bindparam("message_id"))).order_by(
     commands.c.id
 )
-_BY_IDS = _ALL.where(commands.c.message_id.in_(bindparam("message_ids", expanding=True))).with_for_update()
+_BY_IDS = PreparedLookUp(_ALL.with_for_update(), commands.c.message_id)
 _DUE = (
     _ALL.where(
         *_IS_QUEUED,
@@ -109,8 +110,11 @@ def _insert(connection: Connection, new: Sequence[Command]) -> None:
     for command in new:
         values = {name: value for name, value in values_of(command).items() if value is not None}
         by_columns.setdefault(tuple(values), []).append(values)
-    for rows in by_columns.values():
-        connection.execute(_INSERT, rows)
+    for names, rows in by_columns.items():
+        insertion = _INSERTS.get(names)
+        if insertion is None:  # one of few: each kind of command leaves the same columns empty
+            insertion = _INSERTS[names] = PreparedWrite(insert(commands).inline(), names)
+        insertion.run(connection, rows)
 
 
 def values_of(command: Command) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def find(connection: Connection, message_id: str) -> Command | None:
 
 def find_many(connection: Connection, message_ids: Sequence[str]) -> dict[str, Command]:
     """These commands, locked until the transaction ends; those that are not there are left out."""
-    rows = connection.execute(_BY_IDS, {"message_ids": message_ids})
+    rows = _BY_IDS.rows(connection, [(message_id,) for message_id in message_ids])
     return {command.message_id: command for command in map(command_of, rows)}
 
 
@@ -156,7 +160,7 @@ def write_steps(connection: Connection, steps: Sequence[tuple[str, Step]]) -> No
             {"message_id": message_id, "at": step.at, "state": step.state.value, "attempt": step.attempt, "detail": step.detail}
             for message_id, step in steps
         ]
-        connection.execute(_INSERT_STEPS, rows)
+        _INSERT_STEPS.run(connection, rows)
 
 
 def search(

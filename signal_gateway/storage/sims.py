@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from signal_gateway.domain.sim_limits import SimUsage
+from signal_gateway.storage.prepared import PreparedLookUp
 from signal_gateway.storage.rows import Upsert
-from signal_gateway.storage.statements import Shape, statement_of
+from signal_gateway.storage.statements import Shape, prepared_of
 from signal_gateway.storage.tables import sim_recipients, sims
 
 SimKey = tuple[str, int]
@@ -31,7 +32,7 @@ _NAMES = (
 )
 _USAGE = select(sims.c.device_id, sims.c.slot, *(sims.c[name] for name in _NAMES))
 _OF_DEVICE = _USAGE.where(sims.c.device_id == bindparam("device"))
-_OF_KEYS = _USAGE.where(tuple_(sims.c.device_id, sims.c.slot).in_(bindparam("keys", expanding=True))).with_for_update()
+_OF_KEYS = PreparedLookUp(_USAGE.with_for_update(), sims.c.device_id, sims.c.slot)
 _KEEP = Shape(Upsert, sims, ("device_id", "slot"), tuple(sorted(("device_id", "slot", *_NAMES))))
 
 
@@ -42,8 +43,7 @@ def find_of(connection: Connection, device_id: str) -> dict[int, SimUsage]:
 
 def find_many(connection: Connection, keys: Iterable[SimKey]) -> dict[SimKey, SimUsage]:
     """The same of these SIMs, locked until the transaction ends."""
-    rows = connection.execute(_OF_KEYS, {"keys": sorted(set(keys))})
-    return {(row.device_id, row.slot): _usage_of(row) for row in rows}
+    return {(row.device_id, row.slot): _usage_of(row) for row in _OF_KEYS.rows(connection, sorted(set(keys)))}
 
 
 def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
@@ -54,7 +54,7 @@ def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
         {"device_id": device_id, "slot": slot, **{name: getattr(usage, name) for name in _NAMES}}
         for (device_id, slot), usage in usages.items()
     ]
-    connection.execute(statement_of(connection.dialect.name, _KEEP), rows)
+    prepared_of(connection.dialect.name, _KEEP).run(connection, rows)
 
 
 def knows_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ColumnElement, Connection, Executable, Table, and_, bindparam
+from sqlalchemy import JSON, ColumnElement, Connection, Table, and_, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
+from signal_gateway.storage.prepared import PreparedWrite
 from signal_gateway.storage.rows import Insert, Row, Update, Upsert
 from signal_gateway.storage.tables import metadata
 
@@ -73,12 +75,17 @@ def execute(connection: Connection, shape: Shape, rows: Sequence[Planned]) -> No
         parameters = [{**row.values, **{KEY_PREFIX + name: value for name, value in row.key.items()}} for row in rows]
     else:
         parameters = [row.values for row in rows]
-    connection.execute(statement_of(connection.dialect.name, shape), parameters)
+    prepared_of(connection.dialect.name, shape).run(connection, parameters)
 
 
 @lru_cache(maxsize=1024)  # shapes come from our own code: a few dozen
-def statement_of(dialect: str, shape: Shape) -> Executable:
-    """The Core construct of a shape: the same object each time, so that SQLAlchemy compiles it once."""
+def prepared_of(dialect: str, shape: Shape) -> PreparedWrite:
+    """The statement of a shape."""
+    return PreparedWrite(statement_of(dialect, shape), shape.columns)
+
+
+def statement_of(dialect: str, shape: Shape) -> ClauseElement:
+    """The Core construct of a shape."""
     columns = shape.table.c
     unknown = {*shape.key, *shape.columns} - set(columns.keys())
     if unknown:  # SQLAlchemy would leave it out without a word

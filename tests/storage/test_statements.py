@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from signal_gateway.storage.rows import Insert, Row, Update, Upsert
-from signal_gateway.storage.statements import Shape, execute, plan, statement_of
+from signal_gateway.storage.statements import Shape, execute, plan, prepared_of, statement_of
 from signal_gateway.storage.tables import connection_logs, device_status, devices, metadata, reports
 
 from .rows_kept import entry, status, status_change
@@ -98,7 +98,7 @@ def test_an_upsert_of_nothing_but_its_key_leaves_a_known_row_alone():
     shape = Shape(Upsert, device_status, ("device_id",), ("device_id",))
 
     for name, dialect in (("sqlite", sqlite.dialect()), ("postgresql", postgresql.dialect())):
-        assert str(statement_of(name, shape).compile(dialect=dialect, column_keys=["device_id"])).endswith(  # pyright: ignore[reportAttributeAccessIssue]
+        assert str(statement_of(name, shape).compile(dialect=dialect, column_keys=["device_id"])).endswith(
             "ON CONFLICT (device_id) DO NOTHING"
         )
 
@@ -119,7 +119,7 @@ def test_many_rows_reach_the_driver_as_one_statement_that_was_compiled_once():
     assert len(sent) == 1
     assert sent[0][1] is True
     shape = plan([(None, entry("x"))])[0].shape
-    assert statement_of("sqlite", shape) is statement_of("sqlite", shape)
+    assert prepared_of("sqlite", shape) is prepared_of("sqlite", shape)
 
 
 KEYS = st.sampled_from(["a", "b", "c"])

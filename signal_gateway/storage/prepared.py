@@ -1,0 +1,94 @@
+"""Statements that are made out once: what runs for every command and report.
+
+SQLAlchemy looks each execution up in its cache, arranges and converts the parameters and wraps the rows: for a row of ours that takes
+several times as long as SQLite does. A write is arranged here, once, and runs by its text from then on; a look-up for several keys is one
+of few statements of fixed sizes, whose results SQLAlchemy knows from the time before. Its dialects make the text and convert the
+values, and its errors are raised, as ever.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Column, Connection, Dialect, Row, Select, and_, bindparam, or_
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.types import TypeEngine
+
+KEYS_AT_ONCE = 128
+"""Keys of one look-up: more take several."""
+
+Convert = Callable[[Any], Any]
+
+
+class PreparedWrite:
+    """An INSERT, UPDATE or upsert whose rows all give values for `names`. Scalar defaults of other columns are added."""
+
+    def __init__(self, statement: ClauseElement, names: Sequence[str]) -> None:
+        self._statement = statement
+        self._names = tuple(names)
+        self._made_out: dict[str, _Text] = {}
+
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it with each of these rows; with none, not at all."""
+        if not rows:
+            return
+        text = self._made_out.get(connection.dialect.name)
+        if text is None:
+            text = self._made_out[connection.dialect.name] = _Text(self._statement, connection.dialect, self._names)
+        connection.exec_driver_sql(text.sql, text.parameters(rows))
+
+
+class PreparedLookUp:
+    """The rows of a SELECT whose key is one of several. `key` has its columns."""
+
+    def __init__(self, query: Select[Any], *key: Column[Any]) -> None:
+        self._query = query
+        self._key = key
+        self._of_size: dict[int, Select[Any]] = {}
+
+    def rows(self, connection: Connection, keys: Sequence[Sequence[Any]]) -> list[Row[Any]]:
+        """Those that are there, in no order. Each key is a value for every column of it."""
+        found: list[Row[Any]] = []
+        for begin in range(0, len(keys), KEYS_AT_ONCE):
+            asked = list(keys[begin : begin + KEYS_AT_ONCE])
+            size = 1 << (len(asked) - 1).bit_length()
+            asked += [asked[-1]] * (size - len(asked))  # what is left over asks for the last one again
+            values = {f"{column}_{place}": value for place, key in enumerate(asked) for column, value in enumerate(key)}
+            found += connection.execute(self._statement(size), values).all()
+        return found
+
+    def _statement(self, size: int) -> Select[Any]:
+        statement = self._of_size.get(size)
+        if statement is None:
+            ones = (
+                and_(*(each == bindparam(f"{column}_{place}", type_=each.type) for column, each in enumerate(self._key)))
+                for place in range(size)
+            )
+            statement = self._of_size[size] = self._query.where(or_(*ones))
+        return statement
+
+
+class _Text:
+    """A write as the driver is given it."""
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect, names: Sequence[str]) -> None:
+        compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))
+        self.sql = str(compiled)
+        self._order: tuple[str, ...] = tuple(compiled.positiontup)  # both of our drivers count parameters
+        self._added = {column.key: column.default.arg for column in compiled.insert_prefetch}
+        types: dict[str, TypeEngine[Any]] = {name: compiled.binds[name].type for name in self._order}
+        processors = {name: each.dialect_impl(dialect).bind_processor(dialect) for name, each in types.items()}
+        self._converts: list[tuple[str, Convert]] = [(name, convert) for name, convert in processors.items() if convert is not None]
+        self._pick: Callable[[Mapping[str, Any]], Any] = itemgetter(*self._order)
+
+    def parameters(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+        """Those of each row as the driver takes them."""
+        if self._converts or self._added:
+            rows = [self._converted(row) for row in rows]
+        return [self._pick(row) for row in rows] if len(self._order) > 1 else [(self._pick(row),) for row in rows]
+
+    def _converted(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = {**self._added, **row}
+        for name, convert in self._converts:
+            values[name] = convert(values[name])
+        return values
