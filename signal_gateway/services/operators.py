@@ -23,7 +23,7 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.attempts import Attempts
 from signal_gateway.services.credentials import REVOCATION_POLL_S, TELL_AGAIN_S, Credentials, is_same, stored_key_id
-from signal_gateway.services.tokens import BY_TOKEN, Signer
+from signal_gateway.services.tokens import BY_TOKEN, OF_FAMILY, Signer, family_of
 from signal_gateway.storage import tokens
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.records import AuditEntry, write_audit
@@ -123,8 +123,11 @@ class Operators:
         """Whether the token of this id was revoked."""
         return token_id in self._revoked.until
 
-    async def issue(self, subject: str, role: Role, scope: Scope, expires_s: int, actor: str = "cli") -> str:
-        """A new token. It is kept nowhere; the audit trail keeps its id. Raises ValueError, DatabaseDown, DiskFull."""
+    async def issue(self, subject: str, role: Role, scope: Scope, expires_s: int, actor: str = "cli", family: str | None = None) -> str:
+        """A new token, of a family or the first of its own. It is kept nowhere; the audit trail keeps its id.
+
+        Raises ValueError, DatabaseDown, DiskFull.
+        """
         if not 0 < expires_s <= TOKEN_LIFE_S_MAX:
             raise ValueError(f"a token is good for 1 second to {TOKEN_LIFE_S_MAX // 86400} days")
         if role is Role.DEVICE and not (is_client_id(subject) and scope.is_whole_fleet):
@@ -132,6 +135,8 @@ class Operators:
         token_id = (
             b32encode(self.random_bytes(TOKEN_ID_BYTES)).decode().lower().rstrip("=")
         )  # letters and digits: none looks like an option
+        if family is not None:
+            token_id = f"{family}{OF_FAMILY}{token_id}"
         now = self._wall_ms()
         token = self._signer.sign(subject, role, scope, token_id, now // 1000, expires_s)
         entry = AuditEntry(now, actor, "token_issue", token_id, "ok", detail=f"{role.value} token for {subject}")
@@ -140,13 +145,18 @@ class Operators:
         return token
 
     async def refresh(self, operator: Operator, expires_s: int) -> str:
-        """A newer token for the same operator; the one that asked stays good until its own end (C-18). Raises NoToken for a key."""
+        """A newer token for the same operator; the one that asked stays good until its own end (C-18). Raises NoToken for a key.
+
+        Both are of one family: who revokes either ends them both, or whoever stole one could refresh it for ever.
+        """
         if not operator.credential_id.startswith(BY_TOKEN):
             raise NoToken
-        return await self.issue(operator.subject, operator.role, operator.scope, expires_s, operator.subject)
+        family = operator.credential_id.removeprefix(BY_TOKEN)
+        return await self.issue(operator.subject, operator.role, operator.scope, expires_s, operator.subject, family)
 
     async def revoke(self, token_id: str, actor: str = "cli") -> bool:
-        """Make a token worthless; its links end. False when it was revoked before. Raises DatabaseDown, DiskFull."""
+        """Make a token worthless, and all of its family; their links end. False when they were before. Raises DatabaseDown, DiskFull."""
+        token_id = family_of(token_id)
         now = self._wall_ms()
         until = now + REVOKED_KEPT_MS
         revoked = await self._database.write(lambda connection: tokens.revoke(connection, token_id, "", until, actor, now))
@@ -158,7 +168,7 @@ class Operators:
         return revoked
 
     def token_id_of(self, token: str) -> str | None:
-        """The id in a token of ours, live or not revoked; None for anything else."""
+        """The id by which a token of ours is revoked, be it live or not; None for anything else."""
         try:
             return self._signer.read(token, self._wall_ms()).credential_id.removeprefix(BY_TOKEN)
         except BadCredentials:

@@ -25,6 +25,8 @@ CLOCK_SKEW_S = 30
 """A token may be from so far ahead: its signer is another node of ours, whose clock may differ."""
 BY_TOKEN = "jti:"  # noqa: S105 - no secret
 """How the credential id of an operator begins who came with a token."""
+OF_FAMILY = "-"
+"""Stands in the id of a token that was refreshed between the id of the first and its own part. First ids have letters and digits alone."""
 SECONDS_MAX = 253_402_300_799
 """The end of the year 9999: a later one is no date."""
 
@@ -133,7 +135,12 @@ class Signer:
         if claims.exp * 1000 <= now_ms:
             raise TokenExpired(claims.sub)
         scope = scope_of({"devices": claims.devices, "groups": claims.groups})
-        return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{claims.jti}", claims.exp * 1000)
+        return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{family_of(claims.jti)}", claims.exp * 1000)
+
+
+def family_of(token_id: str) -> str:
+    """The id of the token from which this one was refreshed first; its own, if it was issued. A revocation ends them all."""
+    return token_id.partition(OF_FAMILY)[0]
 
 
 def _key_of(secret: str) -> OctKey:

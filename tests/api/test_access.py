@@ -1,5 +1,8 @@
 """Who may call what: every route with nobody, with a wrong token, and with each role (H03, H05)."""
 
+import json
+from base64 import urlsafe_b64decode
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -106,6 +109,21 @@ async def test_tokens_end_by_their_time_and_by_revocation(autojump_clock: MockCl
     token_id = api.world.gateway.operators.token_id_of(token)
     assert (await api.call("DELETE", f"/api/tokens/{token_id}")).status < 300
     assert (await api.call("GET", "/api/me", who="gone")).status == 401
+
+
+@pytest.mark.parametrize("revoked", [0, 1, 2], ids=["the first", "one between", "the newest"])
+async def test_who_revokes_a_token_revokes_all_that_were_refreshed_with_it(autojump_clock: MockClock, api: Api, revoked: int):
+    """Or whoever has stolen one could refresh it for ever."""
+    family = [await api.issue("gone", Role.VIEWER)]
+    stranger = await api.issue("gone", Role.VIEWER)
+    for _ in range(2):
+        family.append((await api.call("POST", "/api/token/refresh", who=family[-1])).json["token"])
+    ids = [json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))["jti"] for token in family]
+    assert len(set(ids)) == 3
+    assert [(await api.call("GET", "/api/me", who=token)).status for token in family] == [200, 200, 200]
+    assert (await api.call("DELETE", f"/api/tokens/{ids[revoked]}")).status < 300
+    assert [(await api.call("GET", "/api/me", who=token)).status for token in family] == [401, 401, 401]
+    assert (await api.call("GET", "/api/me", who=stranger)).status == 200
 
 
 async def test_an_operator_key_works_until_it_is_revoked(autojump_clock: MockClock, api: Api):
