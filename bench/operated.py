@@ -34,7 +34,9 @@ sim2_guard_interval = 0
 [commands]
 dispatched_s = {dispatched_s}
 backoff_first_s = 0.2
+sim_park_s = 2
 """
+"""Where one SMS in twenty fails, three do in a row in every run of `kill`, and a SIM would then rest for five minutes."""
 QUIET = replace(FLAWLESS, delivery_chance=0.0, names_message_chance=1.0)
 """Phones that are asked for no delivery report, and give none."""
 STARTS_WITHIN_S = 20.0
