@@ -26,6 +26,7 @@ UNKNOWN_SLOTS = (0,)
 """Of a phone that has not told of its SIMs yet."""
 SIM_WIDE = frozenset({"sim_parked"})
 """Reasons to wait that hold for whatever a SIM is to do. The others may be of SMS alone: another command is asked for its own."""
+BUSY = Wait("busy")
 Place = int | None
 
 
@@ -166,8 +167,8 @@ class Lane:
         But what holds SMS alone back holds no other kind back: a USSD code may be what tells of a better balance.
         """
         self.waits.clear()
-        closed: set[Place] = set(self.busy)
-        closed_for_sms: set[Place] = set()
+        closed: dict[Place, Wait] = dict.fromkeys(self.busy, BUSY)
+        closed_for_sms: dict[Place, Wait] = {}
         chosen: list[tuple[Command, Place]] = []
         for command in self.queue:
             places = self._places_for(command)
@@ -177,16 +178,16 @@ class Lane:
             is_sms = command.kind is CommandKind.SEND_SMS
             open_places = [place for place in places if place not in closed and not (is_sms and place in closed_for_sms)]
             if not open_places:
-                self.waits[command.message_id] = Wait("busy")
+                self.waits[command.message_id] = _first_to_end([closed.get(place) or closed_for_sms[place] for place in places])
                 continue
             place = self._best(command, open_places, now_ms)
             if isinstance(place, Wait):
                 self.waits[command.message_id] = place
                 if place.reason in NEVER:  # it can wait for ever, and those behind it need not
                     continue
-                (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(open_places)
+                (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(dict.fromkeys(open_places, place))
                 continue
-            closed.add(place)
+            closed[place] = BUSY
             chosen.append((command, place))
         return chosen
 
@@ -231,7 +232,7 @@ class Lane:
                 best = worth, place
         if best is not None:
             return best[1]
-        return min(waits, key=lambda wait: float("inf") if wait.until is None else wait.until)
+        return _first_to_end(waits)
 
     def _wait(self, command: Command, place: Place, now_ms: int) -> Wait | None:
         if place is None:
@@ -247,6 +248,11 @@ class Lane:
         carrier = next((sim.carrier_name for sim in self.sims or () if sim.slot == place), None)
         is_own = command.phone_number is not None and carrier is not None and same_carrier(command.phone_number, carrier)
         return 2 * left + is_own
+
+
+def _first_to_end(waits: Sequence[Wait]) -> Wait:
+    """The one that is over first. A SIM that is busy soon is not; what has no known end comes last."""
+    return BUSY if BUSY in waits else min(waits, key=lambda wait: float("inf") if wait.until is None else wait.until)
 
 
 def place_of(command: Command) -> Place:

@@ -210,8 +210,8 @@ async def test_a_daily_limit_holds_counts_segments_and_ends_with_the_day(autojum
         assert await told(phone, 60) is None
         wait = await waits(world, two)
         assert wait is not None
-        assert (wait.reason, wait.until) == ("daily_limit", WORLD_BEGINS_MS + 3_600_000)
-        assert await waits(world, small) == Wait("busy")  # it would fit, and must not overtake
+        assert wait == Wait("daily_limit", WORLD_BEGINS_MS + 3_600_000)
+        assert await waits(world, small) == wait  # it would fit, and must not overtake
         assert await told(phone, 3600) is not None
 
 
