@@ -6,25 +6,23 @@ only says where to look. A device that is linked and has commands has a lane; al
 
 from collections.abc import Callable
 from functools import partial
-from random import Random
 
 import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandState, Wait
-from signal_gateway.domain.command_answers import Answer, Outcome
-from signal_gateway.domain.command_rules import CommandEvent, Dispatched, Heard, LinkLost, Unsent
+from signal_gateway.domain.command_rules import CommandEvent, Dispatched, LinkLost, Unsent
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane, Place, sims_of
 from signal_gateway.services.command_pool import CommandPool
+from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.command_sweeps import CommandSweeps
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
 from signal_gateway.services.lane_reader import LaneReader
 from signal_gateway.services.open_commands import OpenCommands
-from signal_gateway.services.remembered import Remembered
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.wake_times import WakeTimes
 from signal_gateway.storage import commands as kept
@@ -37,8 +35,6 @@ LANES_AT_ONCE = 16
 """A thousand phones that come at once would hold up the loop for tens of milliseconds."""
 NOT_WRITTEN_S = 1.0
 """Until a dispatch that the writer did not take is tried again."""
-REPORTS_REMEMBERED = 50_000
-"""The newest reports about commands: one that is said again, over a new link for example, is about what it was about at first."""
 POOL = ""
 """Stands among the ids of devices for what waits for any phone."""
 
@@ -63,14 +59,13 @@ class Dispatcher:
         self._directory = directory
         self._settings = settings
         self._rules_of = rules.of
-        self._read_balance = rules.read_balance
         self._wall_ms = wall_ms
-        self.random = Random()
-        """Spreads retries; a simulated world has it drawn from its seed."""
         self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
         self._linked: dict[str, DeviceLinked] = {}
-        self.lanes: dict[str, Lane] = {}  # of linked devices, as far as they are in memory
+        self.lanes: dict[str, Lane] = {}
+        """Of linked devices, as far as they are in memory."""
         self._pool = CommandPool(self.lanes, self._linked)
+        self.reports = CommandReports(self.lanes, directory, rules, self._post, self._follow, metrics)
         self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self.open = OpenCommands()
@@ -78,11 +73,7 @@ class Dispatcher:
         self._ready: dict[str, None] = {}
         self._times = WakeTimes()
         self._woken = trio.Event()
-        self._reports = Remembered(REPORTS_REMEMBERED)
-        self._answered: set[str | None] = set()  # commands whose answers are being written
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
-        self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
-        self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
         metrics.gauge("commands_open", "Commands that are not in a final state.", lambda: self.open.total)
         metrics.gauge("command_lanes", "Linked devices whose commands are in memory.", lambda: len(self.lanes))
         metrics.gauge("commands_in_memory", "Queued commands in memory.", self._count_queued)
@@ -109,24 +100,6 @@ class Dispatcher:
             return Wait("offline")
         lane = self.lanes.get(command.device_id)
         return (lane.waits.get(command.message_id) if lane else None) or Wait("order")
-
-    def hear(self, answer: Answer) -> bool:
-        """A device has reported. False when there is no room for it: the report must come again."""
-        if answer.outcome is Outcome.PENDING:
-            return True
-        if answer.report_id is not None and not self._reports.is_new((answer.device_id, answer.report_id)):
-            self._late.add()
-            return True
-        answer = self._read_balance(answer)
-        lane = self.lanes.get(answer.device_id)
-        message_id = answer.message_id
-        if message_id is None and lane is not None and not answer.is_delivery_report:
-            message_id = lane.match(answer, self._answered)
-        device = lane.device if lane else KnownDevice(answer.device_id, "", None, self._directory.settings_of_all)
-        if message_id is not None and answer.outcome is not Outcome.ACCEPTED:
-            self._answered.add(message_id)  # a second report without an id is not about this one, too
-        forget = partial(self._answered.discard, message_id)
-        return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id), forget)
 
     async def change(self, event: CommandEvent) -> Applied:
         """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
@@ -285,15 +258,6 @@ class Dispatcher:
         self._wake(device_id)
 
     # what became of it
-
-    def _heard(self, message_id: str | None, applied: Applied) -> None:
-        self._answered.discard(message_id)
-        if applied.before is None:
-            self._unmatched.add()
-        elif applied.change is None:
-            self._late.add()
-        else:
-            self._follow(applied)
 
     def _follow(self, applied: Applied) -> None:
         """A command has changed on disk: memory follows."""

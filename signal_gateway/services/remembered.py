@@ -20,3 +20,7 @@ class Remembered:
         if len(self._kept) > self._kept_max:
             self._kept.popitem(last=False)
         return True
+
+    def forget(self, thing: Hashable) -> None:
+        """The next time it is new."""
+        self._kept.pop(thing, None)

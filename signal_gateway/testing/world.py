@@ -94,7 +94,7 @@ class World:
         self.gateway.credentials.random_bytes = self.random.randbytes
         self.gateway.operators.random_bytes = self.random.randbytes
         self.gateway.guests.random_bytes = self.random.randbytes
-        self.gateway.dispatcher.random = self.gateway.dispatcher.sweeps.random = Random(self.random.random())
+        self.gateway.dispatcher.reports.random = self.gateway.dispatcher.sweeps.random = Random(self.random.random())
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 of this world's clock."""

@@ -77,9 +77,11 @@ def hear_command_ack(link: Link, message: CommandAck, question: Question) -> Non
     door = link.door
     door.presence.heard_from(link.client_id, None, link.heard_at)
     if message.status < 400:
-        door.dispatcher.hear(ack_of(link.client_id, message.message_id, door.wall_ms()))
+        door.dispatcher.reports.hear(ack_of(link.client_id, message.message_id, door.wall_ms()))
     elif message.message_id is not None:
-        door.dispatcher.hear(result_of(link.client_id, message.message_id, message.status, None, "refused by the device", door.wall_ms()))
+        door.dispatcher.reports.hear(
+            result_of(link.client_id, message.message_id, message.status, None, "refused by the device", door.wall_ms())
+        )
 
 
 def hear_command_result(link: Link, message: CommandResult, question: Question) -> None:
@@ -87,7 +89,7 @@ def hear_command_result(link: Link, message: CommandResult, question: Question) 
     door = link.door
     door.presence.heard_from(link.client_id, None, link.heard_at)
     answer = result_of(link.client_id, message.message_id, message.status, message.result, message.error, door.wall_ms())
-    if not door.dispatcher.hear(answer):
+    if not door.dispatcher.reports.hear(answer):
         link.refuse(question, DatabaseDown())
 
 

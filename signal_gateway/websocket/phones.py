@@ -54,7 +54,7 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     if (
         not isinstance(data, HeartbeatData)
         and (answer := answer_of(report, report_id_of(question))) is not None
-        and not door.dispatcher.hear(answer)
+        and not door.dispatcher.reports.hear(answer)
     ):
         link.refuse(question, DatabaseDown())  # what it answers comes first: a report that is acknowledged has done its work
         return

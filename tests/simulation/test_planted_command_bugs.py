@@ -17,6 +17,7 @@ from signal_gateway.domain.sim_limits import SimUsage
 from signal_gateway.services import command_lanes
 from signal_gateway.services.command_keeping import Keeping
 from signal_gateway.services.command_lanes import Lane
+from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.commands import Commands
 from signal_gateway.services.dispatcher import Dispatcher
@@ -125,13 +126,13 @@ def forget_a_step_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledge_reports_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear, heard = Dispatcher.hear, [0]
+    hear, heard = CommandReports.hear, [0]
 
-    def hear_some(self: Dispatcher, answer: Any) -> bool:
+    def hear_some(self: CommandReports, answer: Any) -> bool:
         heard[0] += 1
         return hear(self, answer) if heard[0] % 4 else True
 
-    monkeypatch.setattr(Dispatcher, "hear", hear_some)
+    monkeypatch.setattr(CommandReports, "hear", hear_some)
 
 
 def send_before_it_is_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:

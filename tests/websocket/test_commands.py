@@ -23,7 +23,7 @@ from signal_gateway.testing.client import Client
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World, open_world
 from signal_gateway.websocket.link_settings import LinkSettings
 from tests.websocket.conftest import DEMO_AUTH
-from tests.websocket.talk import ask, closing, connect, frame, hear, phone_headers
+from tests.websocket.talk import ask, ask_json, closing, connect, frame, hear, phone_headers
 
 BOSS = Operator("boss", Role.ADMIN)
 NUMBER = "+905551234567"
@@ -113,6 +113,23 @@ async def test_an_sms_is_told_as_the_seed_prints_it_and_its_life_can_be_read(aut
         await log_of(phone, command)
         await trio.sleep(1)
         assert await states(world, message_id) == ["queued", "dispatched", "sent"]
+
+
+async def test_a_report_that_found_no_room_is_news_when_it_comes_again(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        message_id = await submit(world, sms(sim_slot=0))
+        command = await told(phone)
+        assert command is not None
+        said = {"type": "sms_log", "request_id": "r1", "data": {**command["data"], "status": "sent"}}
+        monkeypatch.setattr(world.writer, "post", lambda *_arguments, **_options: False)  # as when it is full
+        refused = await ask_json(phone, said)
+        assert (refused["type"], refused["data"]["status"]) == ("error", 503), refused
+        monkeypatch.undo()
+        assert (await ask_json(phone, said))["type"] == "ack"
+        assert await state(world, message_id) is S.SENT
 
 
 async def test_every_kind_is_told_and_closed_by_its_own_report(autojump_clock: MockClock, world: World):

@@ -1,0 +1,71 @@
+"""What devices report of their commands: which command is meant, and whether that was told before (C-24)."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+
+from signal_gateway.domain.command_answers import Answer, Outcome
+from signal_gateway.domain.command_rules import CommandEvent, Heard
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.command_lanes import Lane
+from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
+from signal_gateway.services.remembered import Remembered
+from signal_gateway.services.sim_rules import SimRulesOf
+from signal_gateway.storage.command_changes import Applied
+
+REPORTS_REMEMBERED = 50_000
+"""The newest reports about commands: one that is said again, over a new link for example, is about what it was about at first."""
+Told = Callable[[Applied], None]
+Post = Callable[[CommandEvent, KnownDevice | None, Told, Callable[[], None] | None], bool]
+"""Has an event applied: see `Dispatcher`."""
+
+
+class CommandReports:
+    """Hands each report on as an event. `lanes` are those of linked devices; `follow` is told what has changed."""
+
+    def __init__(
+        self, lanes: Mapping[str, Lane], directory: DeviceDirectory, rules: SimRulesOf, post: Post, follow: Told, metrics: Metrics
+    ) -> None:
+        self._lanes = lanes
+        self._directory = directory
+        self._read_balance = rules.read_balance
+        self._post = post
+        self._follow = follow
+        self.random = Random()
+        """Spreads retries; a simulated world has it drawn from its seed."""
+        self._told = Remembered(REPORTS_REMEMBERED)
+        self._answered: set[str | None] = set()  # commands whose answers are being written
+        self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
+        self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
+
+    def hear(self, answer: Answer) -> bool:
+        """A device has reported. False when there is no room for it: the report must come again."""
+        if answer.outcome is Outcome.PENDING:
+            return True
+        report = (answer.device_id, answer.report_id)
+        if answer.report_id is not None and not self._told.is_new(report):
+            self._late.add()
+            return True
+        answer = self._read_balance(answer)
+        lane = self._lanes.get(answer.device_id)
+        message_id = answer.message_id
+        if message_id is None and lane is not None and not answer.is_delivery_report:
+            message_id = lane.match(answer, self._answered)
+        device = lane.device if lane else KnownDevice(answer.device_id, "", None, self._directory.settings_of_all)
+        if message_id is not None and answer.outcome is not Outcome.ACCEPTED:
+            self._answered.add(message_id)  # a second report without an id is not about this one, too
+
+        def failed() -> None:
+            self._answered.discard(message_id)
+            self._told.forget(report)  # it was not written, and is news when it comes again
+
+        return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id), failed)
+
+    def _heard(self, message_id: str | None, applied: Applied) -> None:
+        self._answered.discard(message_id)
+        if applied.before is None:
+            self._unmatched.add()
+        elif applied.change is None:
+            self._late.add()
+        else:
+            self._follow(applied)
