@@ -104,7 +104,7 @@ async def _travel(server: Operated, seconds: float) -> Figures:
     begun_at: dict[str, float] = {}
     phones = phones_of(lambda: server.url, PHONES)
 
-    async def post(http: HttpClient, message_id: str, phone: TimedPhone) -> None:
+    async def send(http: HttpClient, message_id: str, phone: TimedPhone) -> None:
         begun_at[message_id] = time.perf_counter()
         await http.call("POST", f"/api/devices/{phone.device_id}/send-sms", sms(message_id))
 
@@ -112,14 +112,14 @@ async def _travel(server: Operated, seconds: float) -> Figures:
         """The empty handler is warm when it is measured, too: each phone has had a message, and its lane is in memory."""
         async with open_http(server.http_port, server.token) as http:
             for number in range(caller, PHONES, TRIP_CALLERS):
-                await post(http, f"w{number}", phones[number])
+                await send(http, f"w{number}", phones[number])
 
     async def call(caller: int) -> None:
         until, turn = time.perf_counter() + seconds, 0
         async with open_http(server.http_port, server.token) as http:
             while time.perf_counter() < until:
                 turn += 1
-                await post(http, f"m{caller}-{turn}", phones[(caller + TRIP_CALLERS * turn) % PHONES])
+                await send(http, f"m{caller}-{turn}", phones[(caller + TRIP_CALLERS * turn) % PHONES])
 
     async def all_do(work: Callable[[int], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:

@@ -65,7 +65,7 @@ def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="The id that `token issue` showed; a whole token will do, too.")],
     config: ConfigOption = None,
 ) -> None:
-    """Revoke a token. A running server refuses it within 5 seconds, and ends its links."""
+    """Revoke a token and those refreshed from it. A running server refuses them within 5 seconds, and ends their links."""
 
     async def work(operators: "Operators") -> bool:
         found = operators.token_id_of(token_id) if "." in token_id else token_id

@@ -27,6 +27,7 @@ UNKNOWN_SLOTS = (0,)
 SIM_WIDE = frozenset({"sim_parked"})
 """Reasons to wait that hold for whatever a SIM is to do. The others may be of SMS alone: another command is asked for its own."""
 BUSY = Wait("busy")
+"""For the SIM itself, which sends another one: over before anything else that a command may wait for."""
 Place = int | None
 
 
@@ -251,7 +252,7 @@ class Lane:
 
 
 def _first_to_end(waits: Sequence[Wait]) -> Wait:
-    """The one that is over first. A SIM that is busy soon is not; what has no known end comes last."""
+    """The one that is over first: BUSY before all others; what has no known end comes last."""
     return BUSY if BUSY in waits else min(waits, key=lambda wait: float("inf") if wait.until is None else wait.until)
 
 

@@ -21,7 +21,10 @@ Convert = Callable[[Any], Any]
 
 
 class PreparedWrite:
-    """An INSERT, UPDATE or upsert whose rows all give values for `names`. Scalar defaults of other columns are added."""
+    """An INSERT, UPDATE or upsert whose rows all give values for `names`. Scalar defaults of other columns are added.
+
+    It is made out once for each kind of database: all engines of one kind are made alike (`ENGINE_OPTIONS`).
+    """
 
     def __init__(self, statement: ClauseElement, names: Sequence[str]) -> None:
         self._statement = statement

@@ -17,50 +17,44 @@ class SickDisk:
         self._plan = plan
         self._history = history
         self._random = random
-        self.database = InlineDatabase()
+        self._is_ill = self._is_dying = False
+        self.database = self._made()
         """That of this life; after a crash it is another."""
 
     def fall_ill(self) -> None:
         """From now on things go wrong."""
-        database = self.database
-        database.before_commit, database.after_commit, database.answers_after = self._before_commit, self._after_commit, self._wait_s
-
-    def recover(self) -> None:
-        """From now on nothing does."""
-        database = self.database
-        database.before_commit = database.after_commit = _nothing
-        database.answers_after = _at_once
+        self._is_ill = True
 
     def die(self) -> None:
         """From now on nothing is committed."""
-        self.database.before_commit = _refuse
+        self._is_dying = True
+
+    def recover(self) -> None:
+        """From now on all is well."""
+        self._is_ill = self._is_dying = False
 
     def restore(self, image: Image) -> None:
         """What a crash left is the database of the next life."""
         self.database.close()
-        self.database = InlineDatabase(image=image)
+        self.database = self._made(image)
+
+    def _made(self, image: Image | None = None) -> InlineDatabase:
+        return InlineDatabase(self._before_commit, self._after_commit, self._wait_s, image=image)
 
     def _before_commit(self, _number: int) -> None:
-        if self._random.random() < self._plan.commit_fails_chance:
+        if self._is_dying:
+            raise DatabaseDown
+        if self._happens(self._plan.commit_fails_chance):
             self._history.note(DATABASE, "down")
             raise DatabaseDown
 
     def _after_commit(self, _number: int) -> None:
-        if self._random.random() < self._plan.commit_doubt_chance:
+        if self._happens(self._plan.commit_doubt_chance):
             self._history.note(DATABASE, "answer lost")
             raise OutcomeUnknown("", None)
 
     def _wait_s(self) -> float:
-        return self._random.uniform(*self._plan.slow_answer_s) if self._random.random() < self._plan.slow_answer_chance else 0.0
+        return self._random.uniform(*self._plan.slow_answer_s) if self._happens(self._plan.slow_answer_chance) else 0.0
 
-
-def _nothing(_number: int) -> None:
-    pass
-
-
-def _at_once() -> float:
-    return 0.0
-
-
-def _refuse(_number: int) -> None:
-    raise DatabaseDown
+    def _happens(self, chance: float) -> bool:
+        return self._is_ill and self._random.random() < chance
