@@ -193,7 +193,7 @@ async def test_each_fault_has_its_reason_and_the_next_call_is_well(
 ):
     metrics = Metrics()
     if fault.kind == "slow":
-        settings = msgspec.structs.replace(settings, call_s=0.1)
+        settings = msgspec.structs.replace(settings, call_s=1)  # real time, in which the call after it must be answered
     async with aclosing(CloudflareApi(settings, metrics)) as api:
         fake.faults.append(fault)
         with pytest.raises(CallFailed) as failed:
