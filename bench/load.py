@@ -29,6 +29,8 @@ class Load:
 
     links: int = 0
     in_flight: int = 1
+    pace_s: float = 0.0
+    """Seconds between two questions of a link, which has one in flight; 0: it asks when it is answered."""
     idle: int = 0
     deaf: int = 0
     headers: tuple[str, ...] = ()
@@ -56,6 +58,8 @@ class Load:
         said = [f"--{name.replace('_', '-')}={getattr(self, name)}" for name in names]
         said += [f"--header={header}" for header in self.headers]
         said += [f"--{'text' if self.is_text else 'binary'}={question.hex()}" for question in self.questions]
+        if self.pace_s:
+            said.append(f"--pace={self.pace_s}")
         if self.first:
             said.append(f"--first={self.first.hex()}")
         if self.storm:

@@ -32,6 +32,8 @@ static int is_asking, is_counted;
 static uint64_t messages, wrong;
 static double deaf_due; /* questions that deaf links owe, to keep their pace */
 static int next_deaf, next_number;
+static uint64_t next_beat, beat_ns; /* paced: when the next link asks, and how long after it the one behind it */
+static int next_beating;
 static struct latencies latencies;
 
 static struct {
@@ -111,6 +113,19 @@ void hear_open(struct link *link)
     }
 }
 
+/* Links take turns, each in its time: one whose answer is late misses a turn, and all others keep theirs. */
+static void keep_pace(void)
+{
+    for (uint64_t now = now_ns(); is_asking && next_beat <= now; next_beat += beat_ns) {
+        struct link *link = &links[next_beating];
+        next_beating = (next_beating + 1) % asked.links;
+        if (link->asked_at[0])
+            continue;
+        link->asked_at[0] = now;
+        ask(link, 1);
+    }
+}
+
 void hear_answers(struct link *link, int answers)
 {
     if (link->role != BUSY || !is_asking)
@@ -122,11 +137,12 @@ void hear_answers(struct link *link, int answers)
         uint64_t *at = &link->asked_at[link->oldest];
         if (is_counted)
             latency_add(&latencies, now - *at);
-        *at = now;
+        *at = beat_ns ? 0 : now;
         link->oldest = (link->oldest + 1) % asked.in_flight;
     }
     messages += (uint64_t)(answers * asked.question_count);
-    ask(link, answers);
+    if (!beat_ns)
+        ask(link, answers);
     deaf_due += asked.deaf ? DEAF_PACE * (double)(answers * asked.deaf) / asked.links : 0;
 }
 
@@ -177,6 +193,8 @@ static void let_deaf_ask(void)
 static int turn(int wait_ms)
 {
     static struct epoll_event events[EVENTS_MAX];
+    if (beat_ns && is_asking)
+        wait_ms = 1; /* as finely as epoll counts */
     int ready = epoll_wait(poller, events, EVENTS_MAX, wait_ms), line = 0;
     for (int i = 0; i < ready; i++) {
         struct link *link = events[i].data.ptr;
@@ -185,6 +203,8 @@ static int turn(int wait_ms)
         else if (link->stage != ENDED)
             link_happened(link, events[i].events);
     }
+    if (beat_ns)
+        keep_pace();
     if (deaf_due >= 1)
         let_deaf_ask();
     return line;
@@ -216,6 +236,11 @@ static void wait_for_line(void)
 static void begin_asking(void)
 {
     is_asking = 1;
+    beat_ns = (uint64_t)(asked.pace_s * 1e9 / (asked.links ? asked.links : 1));
+    if (beat_ns) {
+        next_beat = now_ns();
+        return;
+    }
     for (int i = 0; asked.is_storm && i < asked.concurrent; i++)
         begin_passing(&links[i]);
     for (int i = 0; !asked.is_storm && i < asked.links; i++) {

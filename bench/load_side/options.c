@@ -11,7 +11,7 @@ struct options asked = {
 
 static const char usage[] =
     "load --port N [--host 127.0.0.1] [--path /] [--header 'Name: value']... [--tls] [--sources 1] [--concurrent 64]\n"
-    "     [--links 100] [--idle 0] [--deaf 0] [--in-flight 1] [--seconds 2] [--warm-up 0.5] [--server PID]\n"
+    "     [--links 100] [--idle 0] [--deaf 0] [--in-flight 1 | --pace SECONDS] [--seconds 2] [--warm-up 0.5] [--server PID]\n"
     "     [--first HEX] [--greetings 0] [--binary HEX | --text HEX]... [--expect HEX] [--storm [--numbers 100000]]\n"
     "\n"
     "Opens every link, prints READY, waits for a line on stdin, asks for so many seconds, prints one JSON object.\n"
@@ -22,7 +22,7 @@ static const struct option known[] = {
     {"host", 1, 0, 'h'},      {"port", 1, 0, 'p'},    {"path", 1, 0, 'P'},    {"header", 1, 0, 'H'},   {"links", 1, 0, 'l'},
     {"idle", 1, 0, 'i'},      {"deaf", 1, 0, 'd'},    {"in-flight", 1, 0, 'f'}, {"greetings", 1, 0, 'g'}, {"concurrent", 1, 0, 'c'},
     {"sources", 1, 0, 's'},   {"numbers", 1, 0, 'n'}, {"storm", 0, 0, 'S'},   {"tls", 0, 0, 'T'},      {"seconds", 1, 0, 't'},
-    {"warm-up", 1, 0, 'w'},   {"first", 1, 0, 'F'},   {"binary", 1, 0, 'b'},  {"text", 1, 0, 'x'},     {"expect", 1, 0, 'e'},
+    {"warm-up", 1, 0, 'w'},   {"pace", 1, 0, 'r'},     {"first", 1, 0, 'F'},   {"binary", 1, 0, 'b'},  {"text", 1, 0, 'x'},     {"expect", 1, 0, 'e'},
     {"server", 1, 0, 'V'},    {"help", 0, 0, '?'},   {0, 0, 0, 0}};
 
 static void refuse(const char *why, const char *what)
@@ -83,6 +83,7 @@ static void read_option(int letter)
     case 'S': asked.is_storm = 1; break;
     case 'T': asked.is_tls = 1; break;
     case 't': asked.seconds = atof(optarg); break;
+    case 'r': asked.pace_s = atof(optarg); break;
     case 'w': asked.warm_up_s = atof(optarg); break;
     case 'F': asked.first = read_hex(optarg, 0); break;
     case 'b': add_question(optarg, 0); break;

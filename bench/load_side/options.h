@@ -30,6 +30,7 @@ struct options {
     int numbers;    /* storm: how many different link numbers there are */
     int is_storm;
     int is_tls;
+    double pace_s;  /* between two questions of a link, if the first is answered by then; 0: it asks when it is answered */
     double seconds, warm_up_s;
     struct payload first;                   /* said once, when the link opens; its size is 0 for nothing */
     struct payload questions[MESSAGES_MAX]; /* sent together; the last one is answered */
