@@ -40,7 +40,7 @@ _ON_THEIR_WAY = _ALL.where(
     commands.c.device_id == bindparam("device"),
     commands.c.final_at.is_(None),
     commands.c.state.in_([state.value for state in ON_ITS_WAY]),
-).order_by(commands.c.id)
+)  # in no order: SQLite would rather walk through all that the device ever had than put a few in order
 _OVERDUE = (
     select(commands.c.message_id)
     .where(commands.c.deadline_at.is_not(None), commands.c.deadline_at <= bindparam("now_ms"))
@@ -177,7 +177,9 @@ def search(
     if device_id is not None:
         conditions.append(commands.c.device_id == device_id)
     if states:
-        conditions.append(commands.c.state.in_([state.value for state in states]))
+        # Of one device, by the index of its commands: SQLite would choose that of the states, which holds those of the whole fleet.
+        state = commands.c.state if device_id is None else commands.c.state.op("||")("")
+        conditions.append(state.in_([each.value for each in states]))
     if kind is not None:
         conditions.append(commands.c.kind == kind.value)
     if before is not None:
@@ -205,15 +207,14 @@ def next_due_at(connection: Connection, device_id: str | None, now_ms: int) -> i
 
 def on_their_way(connection: Connection, device_id: str) -> list[Command]:
     """What this device was sent and has not answered, oldest first."""
-    return [command_of(row) for row in connection.execute(_ON_THEIR_WAY, {"device": device_id})]
+    found = [command_of(row) for row in connection.execute(_ON_THEIR_WAY, {"device": device_id})]
+    return sorted(found, key=lambda command: command.id)
 
 
 def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
-    """The ids of what waits for a device, due or not, oldest first."""
-    query = select(commands.c.message_id).where(
-        commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state == CommandState.QUEUED.value
-    )
-    return list(connection.scalars(query.order_by(commands.c.id).limit(limit)))
+    """The ids of what waits for a device, due or not, in the order in which they would go out."""
+    query = select(commands.c.message_id).where(commands.c.device_id == device_id, *_IS_QUEUED)
+    return list(connection.scalars(query.order_by(commands.c.priority.desc(), commands.c.id).limit(limit)))
 
 
 def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:

@@ -175,7 +175,13 @@ commands = Table(
     Column("result", JSON),
     Column("fan_out_id", String(128)),  # of a command for every phone of a group: the message_id of the first of them
     Index("ix_commands_device_id_id", "device_id", "id"),
-    Index("ix_commands_open", "device_id", "priority", sqlite_where=text("final_at IS NULL"), postgresql_where=text("final_at IS NULL")),
+    Index(
+        "ix_commands_not_before",
+        "device_id",
+        "not_before",
+        sqlite_where=text("final_at IS NULL AND not_before IS NOT NULL"),
+        postgresql_where=text("final_at IS NULL AND not_before IS NOT NULL"),
+    ),
     Index("ix_commands_state_id", "state", "id"),
     Index(
         "ix_commands_deadline_at",
@@ -189,6 +195,16 @@ commands = Table(
         sqlite_where=text("fan_out_id IS NOT NULL"),
         postgresql_where=text("fan_out_id IS NOT NULL"),
     ),
+)
+
+Index(  # the queue of a device in its order
+    "ix_commands_open",
+    commands.c.device_id,
+    commands.c.state,
+    commands.c.priority.desc(),
+    commands.c.id,
+    sqlite_where=text("final_at IS NULL"),
+    postgresql_where=text("final_at IS NULL"),
 )
 
 command_steps = Table(
