@@ -140,7 +140,7 @@ class Gateway:
         self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
         self.limits = Limits(config.limits if security.rate_limit_enabled else UNLIMITED, metrics)
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
-        self.reports = Reports(database, writer, bus, subscriber_ids, config.reports, metrics)
+        self.reports = Reports(writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
         self.directory = DeviceDirectory(database, bus, config.phones)
         sims = SimRulesOf(config.commands)

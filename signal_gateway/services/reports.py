@@ -1,4 +1,4 @@
-"""What devices report: filed as it was sent, subscriber ids redacted, and found again (T-17 to T-35)."""
+"""What devices report: filed as it was sent, subscriber ids redacted (T-17 to T-35)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,10 +14,8 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import records
 from signal_gateway.storage.batch_writer import BatchWriter
-from signal_gateway.storage.database import Database
 
 HEARTBEAT = "heartbeat"
-PAGE_REPORTS_MAX = 500
 
 # What tells one state of a phone from another. Battery percent and signal move with every beat: the latest status has them.
 STATE_FIELDS = ("battery_status", "network_type")
@@ -55,14 +53,12 @@ class Reports:
 
     def __init__(
         self,
-        database: Database,
         writer: BatchWriter,
         bus: Bus,
         subscriber_ids: SubscriberIds,
         settings: ReportsSettings,
         metrics: Metrics,
     ) -> None:
-        self._database = database
         self._writer = writer
         self._bus = bus
         self._subscriber_ids = subscriber_ids
@@ -98,21 +94,6 @@ class Reports:
     def spared(self) -> None:
         """A heartbeat went into no history, as `spares` allowed."""
         self._spared.values[()] += 1
-
-    async def find(
-        self,
-        device_id: str | None = None,
-        type: str | None = None,  # noqa: A002 the word of the wire
-        after: int | None = None,
-        until: int | None = None,
-        limit: int = 100,
-    ) -> list[Report]:
-        """Filed reports, newest first, at most 500: heard at `after <= received_at < until`, milliseconds since 1970, UTC.
-
-        Raises DatabaseDown.
-        """
-        limit = max(0, min(limit, PAGE_REPORTS_MAX))
-        return await self._database.read(lambda connection: records.find_reports(connection, device_id, type, after, until, limit))
 
     def _is_news(self, device_id: str, data: Mapping[str, Any]) -> bool:
         now_s, state = trio.current_time(), _state(data)

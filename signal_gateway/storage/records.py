@@ -93,25 +93,6 @@ def report_row(report: Report) -> Insert:
     return Insert(reports, values)
 
 
-def find_reports(
-    connection: Connection, device_id: str | None, report_type: str | None, after: int | None, until: int | None, limit: int
-) -> list[Report]:
-    """Reports heard at `after <= received_at < until`, newest first."""
-    query = select(reports).order_by(reports.c.received_at.desc(), reports.c.id.desc()).limit(limit)
-    if device_id is not None:
-        query = query.where(reports.c.device_id == device_id)
-    if report_type is not None:
-        query = query.where(reports.c.type == report_type)
-    if after is not None:
-        query = query.where(reports.c.received_at >= after)
-    if until is not None:
-        query = query.where(reports.c.received_at < until)
-    return [
-        Report(row.device_id, row.type, row.data, row.received_at, row.reported_at, row.message_id, row.id)
-        for row in connection.execute(query)
-    ]
-
-
 def status_row(
     device_id: str, linked: bool, last_activity_at: int | None, reported: str | None, status: DeviceStatus, now_ms: int
 ) -> Upsert:

@@ -102,7 +102,8 @@ reports = Table(
     Column("message_id", String(128)),
     Column("reported_at", BigInteger),
     Column("received_at", BigInteger, nullable=False),
-    Index("ix_reports_device_id_type_received_at", "device_id", "type", "received_at"),
+    Index("ix_reports_device_id_id", "device_id", "id"),
+    Index("ix_reports_type_id", "type", "id"),
     Index("ix_reports_type_received_at", "type", "received_at"),
     Index("ix_reports_received_at", "received_at"),
 )

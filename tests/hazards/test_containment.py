@@ -21,6 +21,7 @@ from signal_gateway.testing.world import Transport, World, open_world
 from signal_gateway.websocket.agents import AGENT_EARS
 from signal_gateway.websocket.ears import Ears
 from signal_gateway.websocket.link import Link
+from tests.storage.reports_filed import filed
 from tests.websocket.talk import closing, connect, frame, hear, phone_headers
 
 BYSTANDERS = 99
@@ -171,7 +172,7 @@ async def test_a_callback_of_the_writer_that_fails_costs_no_row_and_no_other_cal
     autojump_clock: MockClock, world: World, make: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
 ):
     """The same for the acknowledgement of a report: it is one."""
-    written_before = len(await world.gateway.reports.find())
+    written_before = len(await filed(world.database))
     async with world.dial("/ws", phone_headers("poor")) as poor, world.dial("/ws", phone_headers("rich")) as rich:
         await hear(poor)
         await hear(rich)
@@ -184,7 +185,7 @@ async def test_a_callback_of_the_writer_that_fails_costs_no_row_and_no_other_cal
         await poor.send(json.dumps(alarm))
         await rich.send(json.dumps(alarm))
         assert await hear(rich) == {"type": "ack", "request_id": "a"}
-        assert len(await world.gateway.reports.find()) == written_before + 2
+        assert len(await filed(world.database)) == written_before + 2
         assert world.metrics.errors.value("on_durable") == 1
         monkeypatch.undo()
         assert await all_answer([poor])

@@ -1,4 +1,4 @@
-"""Reports: filed and found."""
+"""Reports: filed, and as they were sent."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from signal_gateway.domain.events import ReportFiled
 from signal_gateway.domain.report import Report
 from signal_gateway.services.reports import Reports, ReportsSettings
 from tests.services.conftest import STARTED_MS, Services
+from tests.storage.reports_filed import filed
 
 IMEI = "490154203237518"
 KINDS = [
@@ -42,7 +43,7 @@ BEAT: dict[str, Any] = {
 
 
 def reports_of(services: Services, **settings: Any) -> Reports:
-    return Reports(services.database, services.writer, services.bus, services.subscriber_ids, ReportsSettings(**settings), services.metrics)
+    return Reports(services.writer, services.bus, services.subscriber_ids, ReportsSettings(**settings), services.metrics)
 
 
 def report(kind: str = "sms_log", device_id: str = "phone-1", received_at: int = STARTED_MS, **data: Any) -> Report:
@@ -63,37 +64,10 @@ async def test_every_kind_is_filed_told_and_found_as_it_was_sent(autojump_clock:
     assert len(KINDS) == 18
     assert durable == KINDS
     assert [event.report.type for event in services.of(ReportFiled)] == KINDS
-    found = await reports.find()
-    assert [(one.type, one.data, one.reported_at, one.message_id) for one in reversed(found)] == [
+    found = await filed(services.database)
+    assert [(one.type, one.data, one.reported_at, one.message_id) for one in found] == [
         (kind, {"unknown": {"field": [1, None, "ü"]}}, 5, "m-1") for kind in KINDS
     ]
-
-
-async def test_reports_are_found_by_device_type_and_time_newest_first(autojump_clock: MockClock, services: Services):
-    reports = reports_of(services)
-    for at in range(6):
-        reports.file(report(("sms_log", "alarm")[at % 2], f"phone-{at % 3}", STARTED_MS + at))
-    await services.settle()
-
-    async def found(**by: Any) -> list[int]:
-        return [one.received_at - STARTED_MS for one in await reports.find(**by)]
-
-    assert await found() == [5, 4, 3, 2, 1, 0]
-    assert await found(device_id="phone-1") == [4, 1]
-    assert await found(type="alarm") == [5, 3, 1]
-    assert await found(device_id="phone-1", type="alarm") == [1]
-    assert await found(after=STARTED_MS + 2, until=STARTED_MS + 4) == [3, 2]
-    assert await found(limit=2) == [5, 4]
-    assert await found(limit=-1) == []
-
-
-async def test_a_page_has_at_most_five_hundred_reports(autojump_clock: MockClock, services: Services):
-    reports = reports_of(services)
-    for number in range(501):
-        reports.file(report(number=number))
-    await services.settle()
-
-    assert len(await reports.find(limit=10_000)) == 500
 
 
 async def test_heartbeats_that_tell_nothing_new_are_filed_every_five_minutes(autojump_clock: MockClock, services: Services):
@@ -104,7 +78,7 @@ async def test_heartbeats_that_tell_nothing_new_are_filed_every_five_minutes(aut
         await trio.sleep(30)
     await services.settle()
 
-    assert len(await reports.find(type="heartbeat")) == 4
+    assert len(await filed(services.database, "heartbeat")) == 4
     assert len(services.of(ReportFiled)) == 4
     assert len(acknowledged) == 31
     assert services.metrics.text().decode().count("heartbeats_spared_total 27.0") == 1
@@ -126,7 +100,7 @@ async def test_a_heartbeat_that_tells_a_change_is_filed_at_once(autojump_clock: 
         reports.file(told)
     await services.settle()
 
-    assert len(await reports.find()) == 3
+    assert len(await filed(services.database)) == 3
 
 
 async def test_heartbeats_of_any_shape_are_filed(autojump_clock: MockClock, services: Services):
@@ -135,7 +109,7 @@ async def test_heartbeats_of_any_shape_are_filed(autojump_clock: MockClock, serv
         reports.file(beat(sim_cards=cards if cards != 5 else None))
     await services.settle()
 
-    assert await reports.find()
+    assert await filed(services.database)
 
 
 async def test_the_memory_of_heartbeats_is_bounded(autojump_clock: MockClock, services: Services):
@@ -154,7 +128,7 @@ async def test_subscriber_ids_are_redacted_on_disk_and_in_what_is_told_unless_th
     reports_of(services, keep_subscriber_ids=True).file(beat(battery_status="full"))
     await services.settle()
 
-    kept, redacted = await reports_of(services).find()
+    redacted, kept = await filed(services.database)
     assert kept.data["sim_cards"][0]["iccid"] == IMEI
     assert redacted.data["sim_cards"][0]["iccid"]["last_four"] == "7518"
     assert IMEI not in repr(services.of(ReportFiled)[0])

@@ -14,6 +14,8 @@ from signal_gateway.storage.inline import InlineDatabase
 from signal_gateway.storage.lanes import read_lane, read_pool
 from tests.domain.commands_made import AT, command
 
+from .sqlite_steps import steps
+
 OTHERS, MANY_OTHERS = 10, 300
 PAST = 300
 """Commands of the device that ended."""
@@ -50,22 +52,6 @@ def fill(connection: Connection, numbers: Iterator[int], others: int) -> None:
     keep(2, state=S.DISPATCHED, dispatched_at=AT)
     keep(2, device_id=None, any_device=True)
     others_wait("phone-0")
-
-
-def steps(connection: Connection, look: Callable[[Connection], Any]) -> int:
-    """Instructions of SQLite's machine."""
-    taken = 0
-
-    def step() -> int:
-        nonlocal taken
-        taken += 1
-        return 0
-
-    driver: Any = connection.connection.dbapi_connection
-    driver.set_progress_handler(step, 1)
-    look(connection)
-    driver.set_progress_handler(None, 1)
-    return taken
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())

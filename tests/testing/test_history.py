@@ -14,6 +14,7 @@ from signal_gateway.testing.client import NoLink
 from signal_gateway.testing.faults import FaultPlan, Network
 from signal_gateway.testing.history import DATABASE, GATEWAY, LOG, NETWORK, Entry, History
 from signal_gateway.testing.world import World, open_world
+from tests.storage.reports_filed import filed
 
 CONFIG = Config(auth=AuthSettings(api_keys=("test_client_1:test_token_1",), enrolment_keys=("demo:demo-enrolment-key",)))
 SMS = {"phone_number": "+905551234567", "message": "hello", "direction": "received"}
@@ -109,7 +110,7 @@ async def test_after_a_crash_nothing_of_the_gateway_is_told_or_kept(autojump_clo
     after = [entry for entry in world.history.entries[length:] if entry.who != phone.device_id]
     assert [(entry.who, entry.what) for entry in after] == [(NETWORK, "crash"), (NETWORK, "reset")]
     async with open_world(CONFIG, database=InlineDatabase(image=image), history=world.history) as again:
-        (report,) = await again.gateway.reports.find(type="sms_message")
+        (report,) = await filed(again.database, "sms_message")
         assert report.data["message"] == "hello"
         assert told(again, LOG, "links of before the restart ended")
 

@@ -12,6 +12,7 @@ from signal_gateway.config import Config
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.testing.world import WORLD_BEGINS_MS, World
 from signal_gateway.websocket.server_settings import SessionSettings
+from tests.storage.reports_filed import filed
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import UUID, ask, ask_json, closing, connect, frame, hear
 
@@ -225,8 +226,8 @@ async def test_an_agent_may_report_as_a_phone_does(autojump_clock: MockClock, wo
         await connect(agent)
         report = {"type": "alarm", "data": {"alarm_type": "battery_low", "severity": "warning"}}
         assert (await ask(agent, FrameType.REPORT, report))[1] == {"status": 200}
-        found = await world.gateway.reports.find(device_id="test_client_1")
-        assert [(one.type, one.data) for one in found] == [("alarm", report["data"])]
+        found = await filed(world.database)
+        assert [(one.device_id, one.type, one.data) for one in found] == [("test_client_1", "alarm", report["data"])]
 
 
 @pytest.mark.parametrize("frame_type", [FrameType.TELEMETRY, FrameType.SUBSCRIBE])

@@ -15,6 +15,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.testing.client import NoLink
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.server_settings import SessionSettings
+from tests.storage.reports_filed import filed
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import ask, ask_json, closing, connect, hear, phone_headers, refusal
 
@@ -119,8 +120,8 @@ class TestAHeartbeatThatSaysTheSameAgain:
                 assert (view.status.battery_level, view.fresh) == (data["battery_level"], True)
         assert len(read) == 3
         assert world.metrics.messages.value("in", "heartbeat") == world.metrics.messages.value("out", "heartbeat_ack") == 7
-        (filed,) = await world.gateway.reports.find(type="heartbeat")
-        assert filed.data == high
+        (one,) = await filed(world.database, "heartbeat")
+        assert one.data == high
 
     async def test_follows_what_was_said_in_a_frame_meanwhile(self, autojump_clock: MockClock, world: World):
         async with world.dial("/ws", phone_headers()) as phone:
@@ -139,7 +140,7 @@ class TestAHeartbeatThatSaysTheSameAgain:
             for _ in range(62):
                 await ask_json(phone, {"type": "heartbeat", "request_id": "r", "data": {"battery_level": 90}})
                 await trio.sleep(10)
-        assert len(await world.gateway.reports.find(type="heartbeat")) == 3
+        assert len(await filed(world.database, "heartbeat")) == 3
         assert world.gateway.reports._spared.value() == 59
 
     async def test_is_refused_over_the_rate(self, autojump_clock: MockClock, world: World):
@@ -183,8 +184,8 @@ async def test_a_report_is_acknowledged_after_its_commit_and_can_be_found(autoju
         await hear(phone)
         answer = await ask_json(phone, {"type": "sms_message", "timestamp": 7, "request_id": "r2", "data": SMS})
         assert answer == {"type": "ack", "request_id": "r2"}
-        found = await world.gateway.reports.find(device_id="phone-1", type="sms_message")
-        assert [(report.data, report.reported_at) for report in found] == [(SMS, 7)]
+        found = await filed(world.database, "sms_message")
+        assert [(report.device_id, report.data, report.reported_at) for report in found] == [("phone-1", SMS, 7)]
 
 
 async def test_a_report_in_a_frame_means_the_same(autojump_clock: MockClock, world: World):
@@ -193,7 +194,7 @@ async def test_a_report_in_a_frame_means_the_same(autojump_clock: MockClock, wor
         for kind in (PayloadKind.JSON, PayloadKind.CBOR):
             payload = {"type": "sms_log", "message_id": "m1", "data": {"phone_number": "+90", "status": "sent"}}
             assert await ask(phone, FrameType.REPORT, payload, kind) == (FrameType.REPORT_ACK, {"status": 200, "message_id": "m1"})
-        found = await world.gateway.reports.find(type="sms_log")
+        found = await filed(world.database, "sms_log")
         assert [report.message_id for report in found] == ["m1", "m1"]
 
 
@@ -317,5 +318,5 @@ async def test_simulated_phones_live_and_report(autojump_clock: MockClock, world
         await phone.report_sms()
     assert world.numbers.links == 3
     assert 30 <= world.numbers.sent["heartbeat"] <= 36
-    assert len(await world.gateway.reports.find(type="sms_message")) == 3
+    assert len(await filed(world.database, "sms_message")) == 3
     assert not world.numbers.failures
