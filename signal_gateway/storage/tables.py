@@ -35,6 +35,12 @@ credentials = Table(
     Column("revoked_at", BigInteger),
     Index("ix_credentials_revoked_at", "revoked_at"),
     Index("ix_credentials_client_id", "client_id"),
+    Index(
+        "ix_credentials_expires_at",
+        "expires_at",
+        sqlite_where=text("expires_at IS NOT NULL"),
+        postgresql_where=text("expires_at IS NOT NULL"),
+    ),
 )
 
 devices = Table(

@@ -11,6 +11,8 @@ from signal_gateway.storage import credentials
 from signal_gateway.storage.credentials import Endings
 from signal_gateway.storage.tables import metadata
 
+from .sqlite_steps import steps
+
 NOTHING = Endings((0, 0), frozenset(), frozenset())
 KEY = Credential("key-1", CredentialKind.CLIENT, b"1" * 32, "hall", "agent-1", "fleet", 5, 100, 200, None)
 
@@ -53,6 +55,17 @@ def test_endings_are_what_was_revoked_and_what_ended_by_time(connection: Connect
 
     assert found == Endings((1, 7), frozenset({"key-2"}), frozenset({"key-1"}))
     assert credentials.find_endings(connection, found, 200, 300) == replace(found, expired=frozenset())
+
+
+def test_a_look_for_ended_keys_does_not_grow_with_those_that_last(connection: Connection):
+    def look(connection: Connection) -> object:
+        return credentials.find_endings(connection, NOTHING, 1000, 1001)
+
+    credentials.keep(connection, KEY)
+    before = steps(connection, look)
+    for number in range(300):
+        credentials.keep(connection, replace(KEY, id=f"lasting-{number}", expires_at=None if number % 2 else 5000 + number))
+    assert steps(connection, look) <= 1.2 * before
 
 
 def test_a_device_has_one_key_in_use_and_one_that_waits_for_its_first_use(connection: Connection):
