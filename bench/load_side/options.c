@@ -22,8 +22,8 @@ static const struct option known[] = {
     {"host", 1, 0, 'h'},      {"port", 1, 0, 'p'},    {"path", 1, 0, 'P'},    {"header", 1, 0, 'H'},   {"links", 1, 0, 'l'},
     {"idle", 1, 0, 'i'},      {"deaf", 1, 0, 'd'},    {"in-flight", 1, 0, 'f'}, {"greetings", 1, 0, 'g'}, {"concurrent", 1, 0, 'c'},
     {"sources", 1, 0, 's'},   {"numbers", 1, 0, 'n'}, {"storm", 0, 0, 'S'},   {"tls", 0, 0, 'T'},      {"seconds", 1, 0, 't'},
-    {"warm-up", 1, 0, 'w'},   {"pace", 1, 0, 'r'},     {"first", 1, 0, 'F'},   {"binary", 1, 0, 'b'},  {"text", 1, 0, 'x'},     {"expect", 1, 0, 'e'},
-    {"server", 1, 0, 'V'},    {"help", 0, 0, '?'},   {0, 0, 0, 0}};
+    {"warm-up", 1, 0, 'w'},   {"pace", 1, 0, 'r'},    {"first", 1, 0, 'F'},   {"binary", 1, 0, 'b'},  {"text", 1, 0, 'x'},     {"expect", 1, 0, 'e'},
+    {"server", 1, 0, 'V'},    {"help", 0, 0, '?'},    {0, 0, 0, 0}};
 
 static void refuse(const char *why, const char *what)
 {
@@ -105,6 +105,8 @@ void read_options(int count, char **words)
         refuse("nothing to ask: say --binary or --text, and at least one link", "");
     if (asked.in_flight < 1 || asked.concurrent < 1 || asked.sources < 1 || asked.sources > 200 || asked.numbers < 1)
         refuse("--in-flight, --concurrent, --sources (up to 200) and --numbers are at least 1", "");
+    if (asked.pace_s > 0 && (asked.in_flight != 1 || asked.is_storm || asked.deaf))
+        refuse("--pace is for links with one question in flight, without --storm or --deaf", "");
     if (strncmp(asked.host, "127.", 4) != 0)
         refuse("load goes to this machine only, 127.0.0.0/8, not to ", asked.host);
 }

@@ -114,6 +114,12 @@ def test_the_load_side_and_the_c_echo_speak(echo: Server):
     assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["worst_ms"]
 
 
+def test_the_load_side_keeps_its_pace(echo: Server):
+    """Ten links that ask each 20 ms ask 500 times a second, and ten more where a window begins; unpaced, many thousand times."""
+    paced = measure(echo, replace(heartbeats_echoed(10, 1), pace_s=0.02), SECONDS, WARM_UP_S)
+    assert 0 < paced["messages"] <= 500 * paced["seconds"] + 20
+
+
 def test_the_load_side_speaks_with_an_echo_on_our_wire():
     with wire_echo() as server:
         assert measure(server, heartbeats_echoed(20, 3), SECONDS, WARM_UP_S)["messages"] > 0
@@ -142,8 +148,9 @@ def test_the_load_side_speaks_tls():
     [
         (replace(heartbeats_echoed(2, 1), expected=b"\xaa\x05"), "otherwise than expected"),
         (replace(heartbeats_heard(2, 1), questions=(), first=b""), "nothing to ask"),
+        (replace(heartbeats_echoed(2, 2), pace_s=0.01), "one question in flight"),
     ],
-    ids=["a wrong answer", "no question"],
+    ids=["a wrong answer", "no question", "a pace for several at once"],
 )
 def test_what_is_not_as_expected_is_no_figure(echo: Server, load: Load, why: str):
     with pytest.raises(Unmeasured, match=why):
