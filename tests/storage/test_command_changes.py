@@ -161,6 +161,8 @@ async def test_scopes_and_filters_of_a_search(database: Database):
     assert await ids(Scope(), before=3, limit=1) == ["m2"]
     assert await ids(Scope(), kind=CommandKind.SEND_USSD) == ["m3"]
     assert await ids(Scope(), states=(S.SENT,)) == []
+    assert await ids(Scope(), device_id="phone-1", states=(S.SENT, S.QUEUED)) == ["m3", "m1"]
+    assert await ids(Scope(), device_id="phone-1", states=(S.SENT,)) == []
     assert await ids(Scope(devices=frozenset({"phone-2"}))) == ["m2"]
     assert await ids(Scope(groups=frozenset({"g"}))) == ["m1"]
 
