@@ -69,6 +69,14 @@ class TlsSession:
         """What TLS itself has to say: its part of the handshake, tickets, new keys, an alert."""
         return self._outgoing.read() if self._outgoing.pending else b""
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the peer cannot speak before it has what TLS says at the end of the handshake.
+
+        From TLS 1.3 on only tickets come there (RFC 8446 §4.6.1), for a connection to come.
+        """
+        return self._object.version() != "TLSv1.3"
+
     def farewell(self) -> bytes:
         """What tells the peer that nothing more will come; b"" where TLS has nothing to say any more."""
         with suppress(ssl.SSLError):  # the peer has not said the same yet, and nobody waits for it
@@ -150,7 +158,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except ssl.SSLError as error:
             await self.raw.send_all(self.session.to_say())  # the alert says what is wrong
             raise trio.BrokenResourceError("the TLS handshake failed") from error
-        await self.raw.send_all(self.session.to_say())
+        if self.session.is_waited_for:
+            await self.raw.send_all(self.session.to_say())
+        # Else the tickets go out before the first answer, in its packet. Sent alone they would reach the peer while it asks: a client that
+        # reads in one thread and writes in another, as Python's do, then waits in both, as OpenSSL writes nothing in the midst of a ticket.
         self._is_shaken = True
 
 

@@ -1,10 +1,12 @@
 """TLS in memory: what the other side of it, OpenSSL in Trio's own stream, hears and says, and what ends it."""
 
+import select
 import ssl
 from itertools import pairwise
 
 import pytest
 import trio
+import trio.testing
 
 from signal_gateway.config import Config
 from signal_gateway.observe.metrics import Metrics
@@ -22,9 +24,9 @@ SERVER, CLIENT = server_context(), client_context()
 class Peer:
     """The client's side, in memory, for bytes that a test moves by hand."""
 
-    def __init__(self, context: ssl.SSLContext = CLIENT) -> None:
+    def __init__(self, context: ssl.SSLContext = CLIENT, before: ssl.SSLSession | None = None) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost", session=before)
 
     def shake(self, session: TlsSession) -> None:
         """Both sides of the handshake."""
@@ -37,8 +39,8 @@ class Peer:
             except ssl.SSLWantReadError:
                 pass
             session.is_shaken(self.outgoing.read())
-            data = session.to_say()
-        self.incoming.write(data)  # tickets
+            data = session.to_say() if session.is_waited_for or not is_done else b""
+        self.incoming.write(data)
 
     def sealed(self, data: bytes) -> bytes:
         for start in range(0, len(data), RECORD_BYTES_MAX):
@@ -114,6 +116,43 @@ async def shaken_pair() -> tuple[TlsStream, trio.SSLStream[trio.SocketStream]]:
         nursery.start_soon(server.send_all, b"welcome")
         assert await client.receive_some(100) == b"welcome"
     return server, client
+
+
+@pytest.mark.parametrize("version", versions())
+async def test_nothing_comes_between_the_handshake_and_the_answer(nursery: trio.Nursery, version: ssl.TLSVersion):
+    """Not even tickets: they would meet a client that writes its request in one thread and reads in another."""
+    context = client_context()
+    context.maximum_version = version
+    ours, theirs = socket_pair()
+    server = TlsStream(theirs, SERVER)
+    client = trio.SSLStream(ours, context, server_hostname="localhost", https_compatible=True)
+    asked: list[bytes] = []
+
+    async def serve() -> None:
+        asked.append(await server.receive_some())
+        await server.send_all(b"welcome")
+
+    nursery.start_soon(serve)
+    await client.do_handshake()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not select.select([ours.socket.fileno()], [], [], 0)[0]
+    await client.send_all(b"hello")
+    assert await client.receive_some(100) == b"welcome"
+    assert asked == [b"hello"]
+    await trio.aclose_forcefully(client)
+    await server.aclose()
+
+
+@pytest.mark.parametrize("version", versions())
+def test_who_comes_back_goes_on_with_the_ticket_that_came_before_the_answer(version: ssl.TLSVersion):
+    context = client_context()
+    context.maximum_version = version
+    session, peer = TlsSession(SERVER), Peer(context)
+    peer.shake(session)
+    assert peer.opened(session.sealed(b"welcome")) == b"welcome"
+    again = Peer(context, peer.tls.session)
+    again.shake(TlsSession(SERVER))
+    assert again.tls.session_reused
 
 
 async def test_trios_own_stream_understands_ours():
