@@ -5,7 +5,7 @@ What is plain is recognised by its bytes, and means here what `dialect.decode` w
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -34,41 +34,59 @@ SHORT_BYTES: Final = 16_384
 """Longer frames are not plain: what is passed on has more in it, and must fit a frame, too."""
 
 
-class _Envelope(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class BeatEnvelope(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A phone's heartbeat in JSON, with its data as they stand in the text."""
+
     data: msgspec.Raw
     type: Literal["heartbeat"]
     timestamp: Millis | None = None
     request_id: Identifier | None = None
 
 
-_read_envelope: Final = msgspec.json.Decoder(_Envelope).decode
+_read_envelope: Final = msgspec.json.Decoder(BeatEnvelope).decode
+_DATA_KEY: Final = b'"data":'
 
 
-class PhoneBeat(NamedTuple):
-    """A phone's heartbeat in JSON whose envelope is right. Whether its data are, this does not say: they are as they stand in the text."""
+def beat_data(text: bytes) -> bytes | None:
+    """The data of a phone's heartbeat with a plain envelope, as they stand behind their key; None for all else.
 
-    data: bytes
-    timestamp: int | None
-    request_id: str | None
-
-
-def phone_beat(text: bytes) -> PhoneBeat | None:
-    """A phone's heartbeat with a plain envelope; None for all else.
-
-    Most phones say again what they said before: where the data are the same bytes, `decode` has read them, and only the envelope is new.
+    Whether they are right this does not say.
     """
-    if b'"heartbeat"' not in text or len(text) > SHORT_BYTES:
+    if len(text) > SHORT_BYTES or (said := _plain_envelope(text)) is None:
         return None
+    data = bytes(said.data)
+    at = text.find(_DATA_KEY) + len(_DATA_KEY)
+    standing = text[at : text.find(data, at) + len(data)]  # some write a space before them
+    is_plain = standing.strip() == data and text.count(b":") == data.count(b":") + _keys_in(said)
+    return standing if is_plain else None
+
+
+def same_beat(text: bytes, data: bytes) -> BeatEnvelope | None:
+    """The heartbeat of a phone that says again the very `data` that `decode` has read before, without them; None for all else.
+
+    Most say the same again, and then only the envelope is new. No string can hold the key that is looked for, as its quotes would be
+    escaped there, and behind an object nothing can stand that would change it: so the data may be left out, and the rest be read alone.
+    """
+    at = text.find(_DATA_KEY) + len(_DATA_KEY)
+    if not text.startswith(data, at) or len(text) > SHORT_BYTES:
+        return None
+    envelope = text[:at] + b"{}" + text[at + len(data) :]
+    said = _plain_envelope(envelope)
+    return said if said is not None and envelope.count(b":") == _keys_in(said) else None
+
+
+def _plain_envelope(text: bytes) -> BeatEnvelope | None:
     try:
         said = _read_envelope(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    request_id = said.request_id
-    if request_id is not None and ":" in request_id:  # an escaped one could stand for that of a key that is there twice
-        return None
-    data = bytes(said.data)
-    keys = 2 + (said.timestamp is not None) + (request_id is not None)
-    return PhoneBeat(data, said.timestamp, request_id) if text.count(b":") == data.count(b":") + keys else None
+    # An escaped colon could stand for that of a key that is there twice.
+    return None if said.request_id is not None and ":" in said.request_id else said
+
+
+def _keys_in(said: BeatEnvelope) -> int:
+    """How many there are if none is there twice: with colons of their own."""
+    return 2 + (said.timestamp is not None) + (said.request_id is not None)
 
 
 SIGNAL_NAMES: Final[Mapping[type, str]] = {

@@ -268,18 +268,18 @@ class Link:
 
     def _hear_phone(self, hear_again: AgainHandler, text: bytes) -> bool:
         """A phone's JSON: a heartbeat that says the same again, within its rate, or all else."""
-        beat, again = plain.phone_beat(text), self._again
-        if beat is not None and again is not None and beat.data == again[0] and self._hears_again(hear_again, again[1], beat):
+        again = self._again
+        if again is not None and (beat := plain.same_beat(text, again[0])) is not None and self._hears_again(hear_again, again[1], beat):
             self._turn.bytes_in += len(text)
             self.door.metrics.messages.values["in", "heartbeat"] += 1
             return True
         self.status_told = None
         is_over = self._hear_or_wait(True, text)
-        if beat is not None and self.status_told is not None:
-            self._again = beat.data, self.status_told
+        if self.status_told is not None and (data := plain.beat_data(text)) is not None:
+            self._again = data, self.status_told
         return is_over
 
-    def _hears_again(self, hear: AgainHandler, status: DeviceStatus, beat: plain.PhoneBeat) -> bool:
+    def _hears_again(self, hear: AgainHandler, status: DeviceStatus, beat: plain.BeatEnvelope) -> bool:
         try:
             return hear(self, status, beat.request_id)
         except Exception:
