@@ -36,8 +36,7 @@ def runs_of(scenario: Scenario, rounds: int) -> list[tuple[int, Case]]:
 def measure(scenario: Scenario, rounds: int, pace: Pace, tell: Told) -> Outcome:
     """Measure one scenario; `tell` is called before each run. A case that cannot be measured is tried once and left out."""
     outcome = Outcome(scenario)
-    if scenario.seconds is not None:
-        pace = Pace(max(pace.seconds, scenario.seconds), pace.warm_up_s)
+    pace = Pace(max(pace.seconds, scenario.seconds or 0.0), max(pace.warm_up_s, scenario.warm_up_s))
     for number, case in runs_of(scenario, rounds):
         tell(scenario, number, case)
         if case.name in outcome.unmeasured:

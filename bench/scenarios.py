@@ -40,6 +40,8 @@ BESIDE_SECONDS_MAX = 60.0
 REPORTING_PHONES = 10
 SILENT = 9
 """Heartbeats that ask for nothing, before one that does."""
+FIRST_BEATS_S = 5.0
+"""Until a thousand phones have been written down as come, and each one's first heartbeat as history, which the next 300 s go without."""
 EMPTY_HANDLER = "an empty FastAPI handler"
 NATS, SOCKET_IO = "NATS", "Socket.IO"
 KILLS, QUICK_KILLS = 60, 3
@@ -80,6 +82,8 @@ class Scenario:
     rounds_max: int = 99
     seconds: float | None = None
     """How long a window must be for this to be seen; else as asked for."""
+    warm_up_s: float = 0.0
+    """How long it takes at least until what is measured goes its steady way."""
 
 
 def _served(serve: Serve, load: Load, pace: Pace) -> Figures:
@@ -138,7 +142,8 @@ def _json() -> Scenario:
         _echoed(C_ECHO, links, 1),
     ]
     title = f"phone's heartbeat in JSON, {PHONE_HEARTBEAT_BYTES} bytes, {links:,} links x 1 in flight, each acknowledged"
-    return Scenario("json-heartbeat", title, cases, [Bar(GATEWAY, against=C_ECHO, times=3)])
+    bars = [Bar(GATEWAY, against=C_ECHO, times=3)]
+    return Scenario("json-heartbeat", title, cases, bars, warm_up_s=FIRST_BEATS_S)
 
 
 def _connect() -> Scenario:
