@@ -41,13 +41,14 @@ class LocalBus:
 
     def publish(self, event: object) -> None:
         """See Bus.publish."""
-        if not self._delivering and not self._subscribers.get(type(event)):
-            return  # nobody to tell, and nothing under way that might subscribe first
-        self._queue.append(event)
         if self._delivering:
+            self._queue.append(event)
             return
+        if not self._subscribers.get(type(event)):
+            return  # nobody to tell, and nothing under way that might subscribe first
         self._delivering = True
         try:
+            self._deliver(event)
             while self._queue:
                 self._deliver(self._queue.popleft())
         finally:

@@ -46,6 +46,7 @@ class Lane:
         self.device = device
         self.sims: tuple[Sim, ...] | None = None
         """None: not told yet; then any slot that a command names is believed."""
+        self._cards: tuple[SimCard, ...] | None = None  # of the last heartbeat that told of them
         self.queue: list[Command] = []
         self.on_way: dict[str, Command] = {}
         """Sent and not answered, oldest first."""
@@ -82,6 +83,15 @@ class Lane:
         """What changes from now on may not be in what comes."""
         self.is_asked_again = False
         self.changed.clear()
+
+    def has_told(self, cards: tuple[SimCard, ...]) -> bool:
+        """A heartbeat has told of these; whether they are other SIMs than before. Who says the same again is given the same object."""
+        if cards is self._cards:
+            return False
+        self._cards = cards
+        told, before = sims_of(cards), self.sims
+        self.sims = told
+        return told != before
 
     def fill(self, contents: LaneContents) -> None:
         """Take what was read. What has changed meanwhile is known better here; what was queued anew is read once more."""

@@ -15,7 +15,7 @@ from signal_gateway.domain.command_rules import CommandEvent, Dispatched, LinkLo
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.services.command_lanes import Lane, Place, sims_of
+from signal_gateway.services.command_lanes import Lane, Place
 from signal_gateway.services.command_pool import CommandPool
 from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
@@ -154,8 +154,7 @@ class Dispatcher:
         if event.status is None or event.status.sim_cards is None:
             return
         lane = self.lanes.get(event.device_id)
-        if lane is not None and (told := sims_of(event.status.sim_cards)) != lane.sims:
-            lane.sims = told
+        if lane is not None and lane.has_told(event.status.sim_cards):
             self._wake(event.device_id)
 
     def _hear_switched(self, event: SimSwitched) -> None:

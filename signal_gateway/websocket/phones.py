@@ -69,11 +69,11 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
 
 def hear_again(link: Link, status: DeviceStatus, request_id: str | None) -> bool:
     """A heartbeat that says the same as the last one: status, alarms and history have seen it. Not if history is to have one again."""
-    door = link.door
-    if not door.reports.spares(link.client_id, link.heard_at) or not link.is_within_rate():
+    door, client_id, now = link.door, link.client_id, link.heard_at
+    if not door.reports.spares(client_id, now) or not link.is_within_rate():
         return False
     door.reports.spared()
-    door.presence.heard_from(link.client_id, status, link.heard_at)
+    door.presence.heard_from(client_id, status, now)
     if request_id is not None:
         link.put(True, acknowledged(request_id), "heartbeat_ack")
     return True
