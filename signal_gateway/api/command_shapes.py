@@ -1,8 +1,10 @@
 """Bodies of commands, as an operator writes them (T-64 and its siblings, CONTRACT.md §6), and commands as an operator reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import Field
 
 from signal_gateway.api.shapes import ID_MAX, Answer, Asked, Body, Id, Millis, Word, instant
@@ -184,8 +186,17 @@ def request_of(kind: CommandKind, target: Target, body: Terms, idempotency_key: 
     return _request(kind, target, body, data, fields.get("sim_slot"), idempotency_key)
 
 
-def batch_request(item: BatchItem, idempotency_key: str | None) -> CommandRequest:
-    """What one item of many asks for. Raises BadRequest, and pydantic's ValidationError for its data."""
+def digest_of(items: Sequence[BatchItem]) -> bytes:
+    """Of a call with many items: SHA-256, in whatever order the fields of each were written."""
+    said = [item.model_dump(mode="json", exclude_unset=True) for item in items]
+    return sha256(msgspec.json.encode(said, order="sorted")).digest()
+
+
+def batch_request(item: BatchItem, idempotency_key: str | None, call: bytes) -> CommandRequest:
+    """What one item of many asks for. Raises BadRequest, and pydantic's ValidationError for its data.
+
+    An item with a `message_id` of its own is the same command in any call.
+    """
     chosen = [item.to.device, item.to.group, item.to.any]
     if sum(each is not None for each in chosen) != 1:
         raise BadRequest("to names exactly one of device, group and any", "invalid_field")
@@ -193,7 +204,8 @@ def batch_request(item: BatchItem, idempotency_key: str | None) -> CommandReques
     if misplaced:
         raise BadRequest(f"{misplaced[0]} stands beside data, not in it", "invalid_field")
     data = DATA_OF[item.kind].model_validate(item.data).model_dump(exclude_none=True, exclude=set(NOT_DATA))
-    return _request(CommandKind(item.kind), Target(item.to.device, item.to.group), item, data, item.sim_slot, idempotency_key)
+    request = _request(CommandKind(item.kind), Target(item.to.device, item.to.group), item, data, item.sim_slot, idempotency_key)
+    return request if item.message_id is not None else msgspec.structs.replace(request, call=call)
 
 
 def _request(

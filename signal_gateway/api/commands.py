@@ -28,6 +28,7 @@ from signal_gateway.api.command_shapes import (
     UssdReply,
     batch_request,
     command_told,
+    digest_of,
     request_of,
     view_told,
 )
@@ -142,18 +143,25 @@ def _submit_one(desk: Desk, kind: CommandKind, shape: type[Terms]) -> Handler:
 
 
 async def _submit_all(desk: Desk, items: Sequence[BatchItem], operator: Operator, key: str | None) -> list[dict[str, Any]]:
-    """One result for each item, in order. What one item lacks hinders no other."""
+    """One result for each item, in order. What one item lacks hinders no other. Raises KeyReused for other items under a known key."""
     requests: list[CommandRequest | GatewayError] = []
+    call = b"" if key is None else digest_of(items)
     for number, item in enumerate(items):
         try:
-            requests.append(batch_request(item, None if key is None else f"{key}/{number}"))
+            requests.append(batch_request(item, None if key is None else _key_of_item(key, number), call))
         except GatewayError as error:
             requests.append(error)
         except ValidationError as error:
             requests.append(BadRequest(_wrong_data(error), "invalid_field"))
     good = [request for request in requests if isinstance(request, CommandRequest)]
+    if key is not None:
+        await desk.commands.check_keys([_key_of_item(key, number) for number in range(BATCH_MAX)], good, operator)
     answers = iter(await desk.commands.submit_many(good, operator) if good else [])
     return [_result(request if isinstance(request, GatewayError) else next(answers)) for request in requests]
+
+
+def _key_of_item(key: str, number: int) -> str:
+    return f"{key}/{number}"
 
 
 def _result(outcome: Command | FanOut | GatewayError) -> dict[str, Any]:

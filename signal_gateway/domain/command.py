@@ -78,6 +78,8 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The caller's own; otherwise made here."""
     idempotency_key: str | None = None
     """The same key of the same caller is the same command."""
+    call: bytes = b""
+    """SHA-256 of all that was asked for at once, where a key stands for all of it: the same alone is then not the same."""
     ttl_s: float | None = None
     """Seconds until it expires if it has not been dispatched; None = the setting `commands.ttl_s`."""
     not_before: int | None = None

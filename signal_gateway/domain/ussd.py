@@ -82,9 +82,15 @@ class UssdRules:
         if self._allow:
             fits = any(code == allowed or (not allowed.endswith("#") and code.startswith(allowed)) for allowed in self._allow)
             return None if fits else "this USSD code is not among those allowed"
-        if _SECRET.fullmatch(code) is not None:
+        return self.reply_refusal(code)
+
+    def reply_refusal(self, reply: str) -> str | None:
+        """Why this is no answer to a menu. Nearly all is: but once the dialogue is over, a phone may dial what looks like a code."""
+        if reply in self._allow:
+            return None
+        if _SECRET.fullmatch(reply) is not None:
             return "this code is one of the phone itself, and is not dialled"
-        if _CALL_CONTROL.fullmatch(code) is not None:
+        if _CALL_CONTROL.fullmatch(reply) is not None:
             return "this code changes how calls are diverted, barred or shown, and is not dialled"
         return None
 

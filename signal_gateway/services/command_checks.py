@@ -92,6 +92,8 @@ class CommandChecks:
 
     def _ussd_reply(self, data: Mapping[str, Any]) -> Checked:
         session_id, reply = _text(data, "session_id", CLIENT_ID_CHARS_MAX), _text(data, "reply", 182)
+        if (refusal := self._ussd.reply_refusal(reply)) is not None:
+            raise InvalidCommand("ussd_refused", refusal, "reply")
         return Checked({"session_id": session_id, "reply": reply}, session_id=session_id)
 
     def _find_device(self, data: Mapping[str, Any]) -> Checked:

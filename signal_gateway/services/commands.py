@@ -29,6 +29,7 @@ from signal_gateway.domain.errors import (
     DeviceNotFound,
     GatewayError,
     InvalidCommand,
+    KeyReused,
     QueueFull,
     TooLate,
 )
@@ -120,11 +121,28 @@ class Commands:
                 results.append(error)
         return results
 
+    async def check_keys(self, keys: Sequence[str], requests: Sequence[CommandRequest], operator: Operator) -> None:
+        """Whether what is known under any of these keys is what one of `requests` asks for. Raises KeyReused, DatabaseDown."""
+        asked = {self._id_of(request, operator): digest(request) for request in requests if request.message_id is None}
+        ids = [self._id_under(key, operator) for key in keys]
+        known = await self._database.read(lambda connection: kept.digests_of(connection, ids))
+        if any(asked.get(message_id) != each for message_id, each in known.items()):
+            self._refused.add(KeyReused.reason)
+            raise KeyReused
+
     async def _begin(self, request: CommandRequest, operator: Operator) -> Keeping:
         """Look a request through, and give it to the writer."""
         keeping = Keeping(request, self._settled)
         try:
-            if not self._writer.post(kept.keep, await self._draft(request, operator), keeping.done, lasts=False):
+            try:
+                draft = await self._draft(request, operator)
+            except DeviceNotFound:  # perhaps gone since: what was accepted before then still was
+                known = await self._database.read(partial(kept.find, message_id=self._id_of(request, operator)))
+                if known is None or known.created_by != operator.subject:
+                    raise
+                keeping.done(Kept(known, False))
+                return keeping
+            if not self._writer.post(kept.keep, draft, keeping.done, lasts=False):
                 raise DatabaseDown
         except GatewayError as error:
             self._refused.add(error.reason)
@@ -204,8 +222,8 @@ class Commands:
             raise DeviceNotFound("Group not found")
         self._check_is_room(1)
         sim_slot = request.sim_slot
-        if request.kind is CommandKind.USSD_REPLY and sim_slot is None:
-            sim_slot = await self._sim_of_session(target.device_id or "", checked.session_id)
+        if request.kind is CommandKind.USSD_REPLY:
+            sim_slot = await self._sim_of_session(target.device_id or "", checked.session_id, sim_slot)
         return self._made(request, operator, checked, self._id_of(request, operator), group, sim_slot)
 
     def _made(
@@ -251,20 +269,24 @@ class Commands:
             return request.message_id
         if request.idempotency_key is None:
             return self._fresh_id()
-        text = f"{operator.subject}\0{request.idempotency_key}".encode("utf-8", "surrogatepass")
+        return self._id_under(request.idempotency_key, operator)
+
+    def _id_under(self, key: str, operator: Operator) -> str:
+        text = f"{operator.subject}\0{key}".encode("utf-8", "surrogatepass")
         return str(uuid_v4(hmac.digest(self._pepper, text, sha256)[:16]))
 
     def _fresh_id(self) -> str:
         return str(_ordered(self._new_uuid(), self._wall_ms()))
 
-    async def _sim_of_session(self, device_id: str, session_id: str | None) -> int:
-        """The SIM on which a USSD session was opened."""
+    async def _sim_of_session(self, device_id: str, session_id: str | None, sim_slot: int | None) -> int:
+        """The SIM on which a USSD session was opened, which may be named."""
         kinds = (CommandKind.SEND_USSD,)
         for command in reversed(await self._database.read(lambda connection: kept.newest_of(connection, device_id, kinds))):
             said = (command.result or {}).get("session_id")
-            if session_id in (command.session_id, said) and command.sim_slot is not None:
+            if session_id in (command.session_id, said) and command.sim_slot is not None and sim_slot in (None, command.sim_slot):
                 return command.sim_slot
-        raise InvalidCommand("unknown_session", "no USSD session of this id is known: name the sim_slot", "session_id")
+        where = "this device" if sim_slot is None else "this SIM"
+        raise InvalidCommand("unknown_session", f"no USSD session of this id was opened on {where}", "session_id")
 
     # told of
 
@@ -315,18 +337,10 @@ class Commands:
         return applied.change.command
 
     async def _visible(self, message_id: str, operator: Operator) -> Command:
-        command = await self._database.read(partial(kept.find, message_id=message_id))
-        if command is None or not await self._sees(operator, command):
+        command = await self._database.read(lambda connection: kept.find_seen(connection, operator.scope, message_id))
+        if command is None:
             raise CommandNotFound
         return command
-
-    async def _sees(self, operator: Operator, command: Command) -> bool:
-        if operator.scope.is_whole_fleet:
-            return True
-        if command.device_id is None:
-            return command.device_group is not None and operator.scope.allows_group(command.device_group)
-        device = await self._directory.find(command.device_id)
-        return operator.scope.allows(command.device_id, device.device_group if device else command.device_group)
 
 
 def _ordered(uuid: UUID, now_ms: int) -> UUID:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Text, and_, bindparam, cast, exists, func, insert, or_, select
 
 from signal_gateway.domain.access import Scope, scope_of, scope_values
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
+from signal_gateway.storage.engine import write_json
 from signal_gateway.storage.prepared import PreparedLookUp, PreparedWrite
-from signal_gateway.storage.tables import command_steps, commands
+from signal_gateway.storage.tables import command_steps, commands, devices
 
 CANDIDATES_MAX = 200
 """Of the newest commands of a device, so many are looked through for the one that a report without an id may mean."""
@@ -140,10 +141,22 @@ def find(connection: Connection, message_id: str) -> Command | None:
     return None if row is None else command_of(row)
 
 
+def find_seen(connection: Connection, scope: Scope, message_id: str) -> Command | None:
+    """One command, if it is of this part of the fleet."""
+    row = connection.execute(_ALL.where(commands.c.message_id == message_id, *_seen_by(scope))).first()
+    return None if row is None else command_of(row)
+
+
 def find_many(connection: Connection, message_ids: Sequence[str]) -> dict[str, Command]:
     """These commands, locked until the transaction ends; those that are not there are left out."""
     rows = _BY_IDS.rows(connection, [(message_id,) for message_id in message_ids])
     return {command.message_id: command for command in map(command_of, rows)}
+
+
+def digests_of(connection: Connection, message_ids: Sequence[str]) -> dict[str, bytes]:
+    """What was asked for under these ids; those that are not there are left out."""
+    query = select(commands.c.message_id, commands.c.digest).where(commands.c.message_id.in_(message_ids))
+    return {message_id: bytes(digest) for message_id, digest in connection.execute(query)}
 
 
 def steps_of(connection: Connection, message_id: str) -> list[Step]:
@@ -184,11 +197,26 @@ def search(
         conditions.append(commands.c.kind == kind.value)
     if before is not None:
         conditions.append(commands.c.id < before)
-    if not scope.is_whole_fleet:
-        visible = [commands.c.device_id.in_(sorted(scope.devices or ())), commands.c.device_group.in_(sorted(scope.groups or ()))]
-        conditions.append(or_(*visible))
-    query = _ALL.where(*conditions).order_by(commands.c.id.desc()).limit(limit)
+    query = _ALL.where(*conditions, *_seen_by(scope)).order_by(commands.c.id.desc()).limit(limit)
     return [command_of(row) for row in connection.execute(query)]
+
+
+def _seen_by(scope: Scope) -> list[ColumnElement[bool]]:
+    """What a command must be: of a device of the scope, by the group that it is in now; before one was chosen, and after it is gone, of a
+    group of the scope; or for whichever phone of this very scope."""
+    if scope.is_whole_fleet:
+        return []
+    groups = sorted(scope.groups or ())
+    device = exists().where(devices.c.device_id == commands.c.device_id)
+    for_any = and_(commands.c.device_id.is_(None), commands.c.device_group.is_(None))
+    return [
+        or_(
+            commands.c.device_id.in_(sorted(scope.devices or ())),
+            device.where(devices.c.device_group.in_(groups)),
+            and_(~device, commands.c.device_group.in_(groups)),
+            and_(for_any, cast(commands.c.scope, Text) == write_json(scope_values(scope))),
+        )
+    ]
 
 
 def due(connection: Connection, device_id: str | None, now_ms: int, limit: int) -> list[Command]:

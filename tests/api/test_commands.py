@@ -1,5 +1,7 @@
 """Commands over HTTP: the seed's calls, ids and keys, many at once, their life, and what is refused."""
 
+from typing import Any
+
 import pytest
 import trio
 from sqlalchemy import select
@@ -91,6 +93,40 @@ async def test_many_at_once_each_with_its_own_result(autojump_clock: MockClock, 
     assert (await api.call("POST", "/api/commands", [items[0]] * 1001)).status == 422
 
 
+async def test_a_key_of_many_stands_for_all_of_them(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1")
+
+    def item(message: str, **terms: object) -> dict[str, object]:
+        return {"to": {"device": "phone-1"}, "kind": "send_sms", "data": {"phone_number": "+905551234567", "message": message}, **terms}
+
+    async def post(*items: dict[str, object], key: str = "k") -> tuple[int, Any]:
+        answered = await api.call("POST", "/api/commands", list(items), headers={"idempotency-key": key})
+        return answered.status, answered.json
+
+    first = await post(item("a"), item("b"))
+    assert first[0] == 200
+    assert await post(item("a"), item("b")) == first
+    a, b, c = item("a"), item("b"), item("c")
+    for other in ([a], [b, a], [a, b, c], [c] * 1000, [a, item("b", priority=1)]):
+        status, problem = await post(*other)
+        assert (status, problem["code"]) == (422, "idempotency_key_reused")
+    assert len((await api.call("GET", "/api/commands")).json["items"]) == 2
+    named = item("a", message_id="mine")
+    assert (await post(named, key="x"))[1] == (await post(named, item("c"), key="y"))[1][:1]
+
+
+async def test_what_was_accepted_is_answered_the_same_when_its_device_is_gone(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1")
+    key = {"idempotency-key": "k"}
+    first = await api.call("POST", "/api/devices/phone-1/send-sms", SMS, headers=key)
+    assert (await api.call("DELETE", "/api/devices/phone-1")).status < 300
+    again = await api.call("POST", "/api/devices/phone-1/send-sms", SMS, headers=key)
+    assert (again.status, again.json) == (202, first.json)
+    other = await api.call("POST", "/api/devices/phone-1/send-sms", {**SMS, "message": "other"}, headers=key)
+    assert other.status == 422
+    assert (await api.call("POST", "/api/devices/phone-1/send-sms", SMS)).status == 404
+
+
 async def test_a_group_is_found_phone_by_phone(autojump_clock: MockClock, api: Api):
     await enrol(api, "phone-1", "phone-2", device_group="shop")
     await enrol(api, "phone-3")
@@ -107,8 +143,8 @@ async def test_a_group_is_found_phone_by_phone(autojump_clock: MockClock, api: A
     again = await api.call("POST", "/api/commands", items, "shopkeeper", headers={"idempotency-key": "drill"})
     assert again.json == answered.json
     refused = [*items, {"to": {"group": "nowhere"}, "kind": "alarm_stop"}, {"to": {"any": True}, "kind": "alarm_stop"}]
-    mixed = await api.call("POST", "/api/commands", refused, "shopkeeper", headers={"idempotency-key": "drill"})
-    assert (mixed.status, mixed.json[0]) == (207, result)
+    mixed = await api.call("POST", "/api/commands", refused, "shopkeeper", headers={"idempotency-key": "another"})
+    assert mixed.status == 207
     assert [each["code"] for each in mixed.json[1:]] == ["group_empty", "device_needed"]
 
 

@@ -443,6 +443,41 @@ async def test_scopes_hide_devices_and_their_commands(autojump_clock: MockClock,
         await log_of(phone, command)
         assert await told(phone, 30) is None  # it may not take what its operator may not give it
     assert await state(world, anyone.message_id) is S.QUEUED
+    alike = Operator("colleague", Role.OPERATOR, narrow.scope)
+    other = Operator("other", Role.OPERATOR, Scope(groups=frozenset({"shop"})))
+    for operator, sees in ((narrow, True), (alike, True), (other, False)):
+        assert (anyone.message_id in {each.message_id for each in await world.gateway.commands.search(operator)}) == sees
+    with pytest.raises(CommandNotFound):
+        await world.gateway.commands.view(anyone.message_id, other)
+    assert (await world.gateway.commands.cancel(anyone.message_id, narrow)).state is S.CANCELLED
+
+
+async def test_who_sees_a_command_sees_the_group_that_its_device_is_in(autojump_clock: MockClock, world: World):
+    """One rule for a command by its id and for a list of them."""
+    one, two = (Operator(group, Role.OPERATOR, Scope(groups=frozenset({group}))) for group in ("shop", "depot"))
+
+    async def seen(operator: Operator, message_id: str) -> bool:
+        listed = message_id in {each.message_id for each in await world.gateway.commands.search(operator)}
+        try:
+            await world.gateway.commands.view(message_id, operator)
+        except CommandNotFound:
+            assert not listed
+            return False
+        assert listed
+        return True
+
+    async with world.dial("/ws", phone_headers(device_group="shop")) as phone:
+        await hear(phone)
+    message_id = await submit(world, sms())
+    waiting = await submit(world, msgspec.structs.replace(sms(), target=Target(device_group="shop")))
+    assert [await seen(one, message_id), await seen(two, message_id)] == [True, False]
+    async with world.dial("/ws", phone_headers(device_group="depot")) as phone:
+        await hear(phone)
+        await trio.sleep(1)
+    assert [await seen(one, message_id), await seen(two, message_id)] == [False, True]
+    await world.gateway.devices.delete("phone-1", BOSS)
+    assert [await seen(one, message_id), await seen(two, message_id)] == [True, False]
+    assert [await seen(one, waiting), await seen(two, waiting)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -456,6 +491,8 @@ async def test_scopes_hide_devices_and_their_commands(autojump_clock: MockClock,
         (request(CommandKind.SEND_USSD, ussd_code="*21*5551234#"), "ussd_refused"),
         (request(CommandKind.SEND_USSD, ussd_code="hello"), "ussd_refused"),
         (request(CommandKind.USSD_REPLY, session_id="nothing", reply="1"), "unknown_session"),
+        (msgspec.structs.replace(request(CommandKind.USSD_REPLY, session_id="nothing", reply="1"), sim_slot=0), "unknown_session"),
+        (request(CommandKind.USSD_REPLY, session_id="s", reply="*21*5551234#"), "ussd_refused"),
         (request(CommandKind.ALARM_START, alarm_type="fire"), "invalid_field"),
         (sms(ttl_s=0), "invalid_ttl"),
         (sms(message_id="not an id"), "invalid_message_id"),
@@ -498,6 +535,11 @@ async def test_a_ussd_menu_is_answered_by_the_same_sim(autojump_clock: MockClock
             "session_id": opened,
             "is_menu": True,
         }
+        elsewhere = msgspec.structs.replace(request(CommandKind.USSD_REPLY, session_id=opened, reply="1"), sim_slot=0)
+        with pytest.raises(InvalidCommand, match="on this SIM"):
+            await submit(world, elsewhere)
+        with pytest.raises(InvalidCommand, match="diverted"):
+            await submit(world, request(CommandKind.USSD_REPLY, session_id=opened, reply="**21*5551234#"))
         await submit(world, request(CommandKind.USSD_REPLY, session_id=opened, reply="1"))
         reply = await told(phone)
         assert reply is not None
