@@ -128,6 +128,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     result: Mapping[str, Any] | None = None
     last_report: str | None = None
     """The id of the report that changed it last."""
+    life_ms: int | None = None
+    """How long it lived at first, once it was requeued: so long it lives again."""
     fan_out_id: str | None = None
     """Of one that was asked for together with others, one for each phone of a group: the `message_id` of the first of them."""
 

@@ -218,13 +218,15 @@ class Requeued(msgspec.Struct, frozen=True):
         """Only what has ended badly."""
         if command.state not in REQUEUEABLE:
             return None
-        expires_at = self.at + command.expires_at - command.created_at
+        life_ms = command.life_ms or command.expires_at - command.created_at
+        expires_at = self.at + life_ms
         now = _replace(
             command,
             QUEUED,
             attempts_before=command.attempts,
             not_before=None,
             expires_at=expires_at,
+            life_ms=life_ms,
             deadline_at=expires_at,
             final_at=None,
             error=None,

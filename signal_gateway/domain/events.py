@@ -101,6 +101,15 @@ class CommandChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryTold:
+    """The network's last word on a message, of which no command changes: it was not to be waited for, or was never sent from here."""
+
+    device_id: str
+    sim_slot: int | None
+    is_delivered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmChanged:
     """An alarm was raised, raised again, acknowledged or cleared, and that is on disk."""
 

@@ -36,6 +36,7 @@ from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
 from signal_gateway.domain.events import (
     AlarmChanged,
     CommandChanged,
+    DeliveryTold,
     DeviceDeleted,
     DeviceLinked,
     DeviceSeen,
@@ -102,6 +103,7 @@ class Alarms:
             (DeviceLinked, self._hear_linked),
             (DeviceUnlinked, self._hear_unlinked),
             (CommandChanged, self._hear_command),
+            (DeliveryTold, self._hear_delivery),
             (SettingsChanged, self._hear_settings),
             (DeviceDeleted, self._hear_deleted),
         ):
@@ -209,12 +211,19 @@ class Alarms:
         if device_id is None:
             return
         if event.detail == "delivery_report" and command.state is CommandState.FAILED:
-            key = AlarmKey(device_id, AlarmType.ERROR_COUNT, slot)  # T-47
-            self._raise_if_wanted(key, Severity.WARNING, "a message was not delivered", "server")
+            self._hear_delivery(DeliveryTold(device_id, slot, is_delivered=False))
         elif command.error is not None and command.state in (CommandState.FAILED, CommandState.DEAD, CommandState.QUEUED):
             self._count_failure(device_id, slot, command)
         elif command.state in (CommandState.SENT, CommandState.DELIVERED):
             self._count_success(device_id, slot, command)
+
+    def _hear_delivery(self, event: DeliveryTold) -> None:
+        """Whether or not somebody waits for it: the network takes this SIM's messages, or does not (T-47)."""
+        key = AlarmKey(event.device_id, AlarmType.ERROR_COUNT, event.sim_slot)
+        if not event.is_delivered:
+            self._raise_if_wanted(key, Severity.WARNING, "a message was not delivered", "server")
+        elif event.sim_slot is not None:
+            self._clear(key, self._wall_ms())
 
     # inside
 

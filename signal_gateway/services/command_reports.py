@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 
+from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.command_rules import CommandEvent, Heard
+from signal_gateway.domain.events import DeliveryTold
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
@@ -21,11 +23,15 @@ Post = Callable[[CommandEvent, KnownDevice | None, Told, Callable[[], None] | No
 
 
 class CommandReports:
-    """Hands each report on as an event. `lanes` are those of linked devices; `follow` is told what has changed."""
+    """Hands each report on as an event. `lanes` are those of linked devices; `follow` is told what has changed.
+
+    Publishes DeliveryTold for a delivery report that changes no command.
+    """
 
     def __init__(
-        self, lanes: Mapping[str, Lane], directory: DeviceDirectory, rules: SimRulesOf, post: Post, follow: Told, metrics: Metrics
+        self, bus: Bus, lanes: Mapping[str, Lane], directory: DeviceDirectory, rules: SimRulesOf, post: Post, follow: Told, metrics: Metrics
     ) -> None:
+        self._bus = bus
         self._lanes = lanes
         self._directory = directory
         self._read_balance = rules.read_balance
@@ -59,9 +65,9 @@ class CommandReports:
             self._answered.discard(message_id)
             self._told.forget(report)  # it was not written, and is news when it comes again
 
-        return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id), failed)
+        return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id, answer), failed)
 
-    def _heard(self, message_id: str | None, applied: Applied) -> None:
+    def _heard(self, message_id: str | None, answer: Answer, applied: Applied) -> None:
         self._answered.discard(message_id)
         if applied.before is None:
             self._unmatched.add()
@@ -69,3 +75,7 @@ class CommandReports:
             self._late.add()
         else:
             self._follow(applied)
+            return
+        if answer.is_delivery_report and answer.outcome in (Outcome.DELIVERED, Outcome.FAILED):
+            sim_slot = answer.sim_slot if applied.before is None else applied.before.sim_slot
+            self._bus.publish(DeliveryTold(answer.device_id, sim_slot, answer.outcome is Outcome.DELIVERED))

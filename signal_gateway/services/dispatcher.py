@@ -65,7 +65,7 @@ class Dispatcher:
         self.lanes: dict[str, Lane] = {}
         """Of linked devices, as far as they are in memory."""
         self._pool = CommandPool(self.lanes, self._linked)
-        self.reports = CommandReports(self.lanes, directory, rules, self._post, self._follow, metrics)
+        self.reports = CommandReports(bus, self.lanes, directory, rules, self._post, self._follow, metrics)
         self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self.open = OpenCommands()

@@ -33,6 +33,7 @@ _CHANGING = (
     "attempts_before",
     "not_before",
     "expires_at",
+    "life_ms",
     "deadline_at",
     "dispatched_at",
     "final_at",

@@ -180,6 +180,7 @@ commands = Table(
     Column("error", String(64)),  # stable word
     Column("error_message", Text),
     Column("result", JSON),
+    Column("life_ms", BigInteger),  # how long it lived at first; NULL until it is requeued
     Column("fan_out_id", String(128)),  # of a command for every phone of a group: the message_id of the first of them
     Index("ix_commands_device_id_id", "device_id", "id"),
     Index(

@@ -210,6 +210,16 @@ def test_a_late_word_of_the_phone_that_had_it_last_counts_though_it_waits_for_an
     assert unchanged(elsewhere, heard(Outcome.SENT, device_id="phone-2"))
 
 
+def test_each_time_it_is_requeued_it_lives_as_long_as_at_first():
+    now, at = command(), AT
+    life_ms = now.expires_at - now.created_at
+    for _ in range(3):
+        now = after(now, TimedOut("m1", at := now.expires_at))
+        assert now.state is S.EXPIRED
+        now = after(now, Requeued("m1", "boss", at := at + 10 * life_ms))
+        assert now.expires_at - at == life_ms
+
+
 def test_another_device_or_kind_answers_nothing():
     on_way = after(command(), dispatched())
     assert unchanged(on_way, heard(Outcome.SENT, device_id="phone-2"))

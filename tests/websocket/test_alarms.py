@@ -140,14 +140,19 @@ async def test_failures_in_a_row_raise_and_a_success_clears(autojump_clock: Mock
         assert await seen(world) == [("error_count", None, "error", 1, False)]
 
 
-async def test_what_the_network_did_not_deliver_raises(autojump_clock: MockClock, world: World):
+@pytest.mark.parametrize("is_waited_for", [False, True])
+async def test_what_the_network_did_not_deliver_raises(autojump_clock: MockClock, world: World, is_waited_for: bool):
+    """Phones tell it whether it was asked for or not (T-47)."""
     async with world.dial("/ws", phone_headers()) as phone:
         await hear(phone)
         for status in ("failed", "delivered"):
-            message_id = await submit(world, sms(sim_slot=0, delivery_report=True))
+            message_id = await submit(world, sms(sim_slot=0, delivery_report=is_waited_for))
             await log_of(phone, await told(phone))
             await report(phone, "sms_delivery_report", message_id=message_id, status=status)
             assert await seen(world) == [("error_count", 0, "warning", 1, status == "failed")]
+        assert (await world.gateway.commands.view(message_id, BOSS)).command.state.value == ("delivered" if is_waited_for else "sent")
+        await report(phone, "sms_delivery_report", sim_slot=1, phone_number="+905550000000", status="failed")  # of a message of its own
+        assert ("error_count", 1, "warning", 1, True) in await seen(world)
 
 
 @pytest.mark.parametrize("config", [patient(phones=PhoneSettings(auto_disable_sim_on_alarm=True))], ids=[""])
