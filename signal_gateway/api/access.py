@@ -6,6 +6,7 @@ route and says which role it takes; without a guard before it, it lets nobody in
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Annotated, Any
 
 import trio
@@ -25,6 +26,8 @@ from signal_gateway.services.operators import Operators
 GUARDED = "/api/"
 OPERATOR = "signal_gateway.operator"
 """Under which name a request's scope has its operator."""
+PROOF = "signal_gateway.proof"
+"""And under which what proves them once more."""
 SCHEME = "bearer "
 BEARER_CHARS_MAX = 8192
 NO_CREDENTIALS = "Send the header Authorization: Bearer with a token or an operator key"
@@ -75,12 +78,13 @@ class Guard:
         """One request."""
         if scope["path"].startswith(GUARDED) and scope["method"] != PREFLIGHT:
             try:
-                operator = await self._operators.prove(*self._shown(scope))
+                proof = partial(self._operators.prove, *self._shown(scope))
+                operator = await proof()
                 self._rates.take(operator)
             except GatewayError as error:
                 await refusal(error)(scope, receive, send)  # type: ignore[arg-type]
                 return
-            scope[OPERATOR] = operator
+            scope[OPERATOR], scope[PROOF] = operator, proof
         await self._app(scope, receive, send)
 
     def _shown(self, scope: Scope) -> tuple[str, str]:
@@ -95,6 +99,12 @@ class Guard:
             raise BadCredentials(NO_CREDENTIALS)
         peer = scope["client"][0] if scope.get("client") else ""
         return given[len(SCHEME) :].strip(), self._proxies.client_address(peer, forwarded_for)
+
+
+def proof_of(request: Request) -> Callable[[], Awaitable[Operator]]:
+    """For what takes long: whether who asked may still ask. It raises what the guard does."""
+    proof: Callable[[], Awaitable[Operator]] = request.scope[PROOF]
+    return proof
 
 
 class Needs(SecurityBase):

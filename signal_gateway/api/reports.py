@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from signal_gateway.api.access import Viewer
+from signal_gateway.api.access import Viewer, proof_of
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, PAGE_ITEMS, PAGE_ITEMS_MAX, Answer, DevicePath, Id, Word
 from signal_gateway.domain.access import Operator
@@ -60,15 +60,15 @@ def report_routes(desk: Desk) -> APIRouter:
     """`GET /api/reports` and `GET /api/devices/{device_id}/reports`."""
     router = APIRouter(tags=["reports"])
 
-    async def find(operator: Operator, wanted: ReportFilter, asked: OfDeviceAsked) -> Response:
+    async def find(operator: Operator, request: Request, wanted: ReportFilter, asked: OfDeviceAsked) -> Response:
         after = 0 if asked.after is None else int(asked.after, 16)
-        found = await desk.feed.find(operator.scope, wanted, after, asked.limit, asked.wait)
+        found = await desk.feed.find(operator.scope, wanted, after, asked.limit, asked.wait, proof_of(request))
         last = found[-1].id if found else None
         return answer({"items": [report_told(report) for report in found], "next_cursor": f"{after if last is None else last:x}"})
 
     @router.get("/api/reports", summary="Reports of the fleet, with a long poll", response_model=ReportsAnswer)
-    async def fleet_reports(operator: Viewer, asked: Annotated[ReportsAsked, Query()]) -> Response:
-        return await find(operator, ReportFilter(asked.type, asked.device, asked.group), asked)
+    async def fleet_reports(operator: Viewer, request: Request, asked: Annotated[ReportsAsked, Query()]) -> Response:
+        return await find(operator, request, ReportFilter(asked.type, asked.device, asked.group), asked)
 
     @router.get(
         "/api/devices/{device_id}/reports",
@@ -76,9 +76,11 @@ def report_routes(desk: Desk) -> APIRouter:
         response_model=ReportsAnswer,
         responses=NOT_FOUND,
     )
-    async def device_reports(operator: Viewer, device_id: DevicePath, asked: Annotated[OfDeviceAsked, Query()]) -> Response:
+    async def device_reports(
+        operator: Viewer, request: Request, device_id: DevicePath, asked: Annotated[OfDeviceAsked, Query()]
+    ) -> Response:
         await desk.devices.get(device_id, operator.scope)
-        return await find(operator, ReportFilter(asked.type, device_id), asked)
+        return await find(operator, request, ReportFilter(asked.type, device_id), asked)
 
     return router
 

@@ -213,8 +213,9 @@ class Authentication:
         device_id, now = description.device_id, self._wall_ms()
         known = login.device or devices.new_device(device_id, PHONE, credential.id)
         record = devices.described(known, description, self._subscriber_ids.redact_data(description.info) if description.info else None)
-        if credential.device_group is not None:
-            record = replace(record, device_group=credential.device_group)
+        # With a key of its own it stays where its enrolment key put it: else it could go from there into any other group.
+        if (group := credential.device_group or login.bound_group) is not None:
+            record = replace(record, device_group=group)
         if login.device is None:
             refusal = await self._writer.call(lambda connection: devices.enrol(connection, record, credential, now))
             if refusal is not None:

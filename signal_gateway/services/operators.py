@@ -113,12 +113,6 @@ class Operators:
         is_for_it = holder.role is Role.DEVICE and holder.subject == client_id
         return holder if is_for_it and holder.credential_id.removeprefix(BY_TOKEN) not in self._revoked.until else None
 
-    def stands(self, operator: Operator) -> bool:
-        """Whether what proved a token's holder still holds: for links and long waits, which outlive the first look."""
-        if operator.expires_at is not None and operator.expires_at <= self._wall_ms():
-            return False
-        return operator.credential_id.removeprefix(BY_TOKEN) not in self._revoked.until
-
     def is_revoked(self, token_id: str) -> bool:
         """Whether the token of this id was revoked."""
         return token_id in self._revoked.until

@@ -1,6 +1,6 @@
 """Reports of the whole fleet in the order in which they are filed, for those who wait for the next one (long poll, CONTRACT.md §6)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
@@ -17,6 +17,8 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
 
 RETRY_AFTER_S = 1.0
+PROVED_EVERY_S = 5.0
+"""Seconds for which somebody who waits is believed: tokens end and are revoked meanwhile (H03)."""
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,9 +71,18 @@ class ReportFeed:
         """The number of the newest report: who begins behind it hears what comes from now on. Raises DatabaseDown."""
         return await self._database.look_up(fleet.find_last_report_id)
 
-    async def find(self, scope: Scope, wanted: ReportFilter, after_id: int, limit: int, wait_s: float = 0.0) -> list[Report]:
+    async def find(
+        self,
+        scope: Scope,
+        wanted: ReportFilter,
+        after_id: int,
+        limit: int,
+        wait_s: float = 0.0,
+        prove: Callable[[], Awaitable[object]] | None = None,
+    ) -> list[Report]:
         """Reports behind `after_id`, oldest first. When there are none, wait for the first up to `wait_s`, and return empty then.
 
+        `prove` is asked before each look after the first, and raises where who waits may hear no more.
         Raises DatabaseDown, and RateLimited when too many wait already.
         """
         waiter = _Waiter(wanted)
@@ -87,10 +98,12 @@ class ReportFeed:
                 found = await self._database.read(lambda connection: fleet.find_reports_after(connection, scope, wanted, after_id, limit))
                 if found or not is_waiting or self._is_closed or trio.current_time() >= give_up_at:
                     return found
-                with trio.move_on_at(give_up_at):
+                with trio.move_on_at(min(give_up_at, trio.current_time() + PROVED_EVERY_S)):
                     await waiter.woken.wait()
                     await trio.sleep(0 if self._is_closed else self._settings.looks_distance_s)
                 waiter.woken = trio.Event()
+                if prove is not None:
+                    await prove()
         finally:
             self._waiters.pop(waiter, None)
 

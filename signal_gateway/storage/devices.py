@@ -76,6 +76,8 @@ class PhoneLogin:
     device: DeviceRecord | None
     older_device_keys: int
     """Live keys of the same device that are older than `credential`."""
+    bound_group: str | None = None
+    """The group of the enrolment key that brought the device in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,12 @@ def _older_keys(kind: CredentialKind, client: str) -> Any:
 _PHONE_LOGIN = select(
     *KEY_COLUMNS,
     _older_keys(CredentialKind.DEVICE, "device"),
+    _holders.c.device_group,
     *_DEVICE_COLUMNS,
 ).select_from(
-    _nobody.outerjoin(credentials, credentials.c.id == bindparam("key")).outerjoin(devices, devices.c.device_id == bindparam("device"))
+    _nobody.outerjoin(credentials, credentials.c.id == bindparam("key"))
+    .outerjoin(devices, devices.c.device_id == bindparam("device"))
+    .outerjoin(_holders, _holders.c.id == devices.c.credential_id)
 )
 _CLIENT_LOGIN = select(
     *KEY_COLUMNS,
@@ -141,8 +146,8 @@ _CLIENT_LOGIN = select(
 def find_phone(connection: Connection, device_id: str, key_id: str) -> PhoneLogin:
     """A phone at the door, in one statement."""
     row = connection.execute(_PHONE_LOGIN, {"device": device_id, "key": key_id}).one()
-    older, *device = row[len(KEY_COLUMNS) :]
-    return PhoneLogin(stored_keys.credential_of(row), None if device[0] is None else DeviceRecord(*device), older)
+    older, bound_group, *device = row[len(KEY_COLUMNS) :]
+    return PhoneLogin(stored_keys.credential_of(row), None if device[0] is None else DeviceRecord(*device), older, bound_group)
 
 
 def find_client(connection: Connection, client_id: str, key_id: str) -> ClientLogin:

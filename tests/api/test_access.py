@@ -11,6 +11,7 @@ from signal_gateway.domain.access import Role, Scope
 from signal_gateway.domain.credential import CredentialKind
 from tests.api.conftest import Api
 from tests.websocket.talk import hear, phone_headers
+from tests.websocket.test_commands import report
 
 SMS = {"sim_slot": 0, "phone_number": "+905551234567", "message": "hello"}
 ROUTES: list[tuple[str, str, object, Role | None]] = [
@@ -124,6 +125,32 @@ async def test_who_revokes_a_token_revokes_all_that_were_refreshed_with_it(autoj
     assert (await api.call("DELETE", f"/api/tokens/{ids[revoked]}")).status < 300
     assert [(await api.call("GET", "/api/me", who=token)).status for token in family] == [401, 401, 401]
     assert (await api.call("GET", "/api/me", who=stranger)).status == 200
+
+
+async def test_who_waits_hears_nothing_any_more_once_its_token_has_ended(autojump_clock: MockClock, api: Api):
+    token_id = api.world.gateway.operators.token_id_of(await api.issue("revoked", Role.VIEWER))
+    await api.issue("short", Role.VIEWER, seconds=20)
+    answers: dict[str, tuple[int, float]] = {}
+
+    async def wait(who: str) -> None:
+        answered = await api.call("GET", "/api/reports?wait=60", who=who)
+        answers[who] = answered.status, trio.current_time() - begun_at
+
+    async with trio.open_nursery() as nursery:
+        begun_at = trio.current_time()
+        for who in ("revoked", "short", "admin"):
+            nursery.start_soon(wait, who)
+        await trio.sleep(2)
+        assert (await api.call("DELETE", f"/api/tokens/{token_id}")).status < 300
+        await trio.sleep(30)
+        await enrol(api, "phone-1")
+        async with api.world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            await report(phone, "sms_message", phone_number="+905551234567", message="x", direction="received")
+            await trio.sleep(5)
+    assert [answers[who][0] for who in ("revoked", "short", "admin")] == [401, 401, 200]
+    assert answers["revoked"][1] <= 7
+    assert answers["short"][1] <= 25
 
 
 async def test_an_operator_key_works_until_it_is_revoked(autojump_clock: MockClock, api: Api):

@@ -115,7 +115,9 @@ async def test_of_many_phones_that_race_for_the_last_place_exactly_one_gets_it(a
 async def test_a_device_joins_the_group_of_its_enrolment_key(autojump_clock: MockClock, services: Services):
     _, key = await services.credentials.create(ENROLMENT, device_group="fleet")
 
-    await services.phone(key, device_group="its own idea")
+    admission = await services.phone(key, device_group="its own idea", wants_key=True)
+    assert admission.device_key is not None
+    await services.phone(admission.device_key, device_group="another's")  # nor does it leave it with a key of its own
 
     record = await services.database.read(lambda connection: devices.find_device(connection, "phone-1"))
     assert record.device_group == "fleet"
