@@ -1,6 +1,7 @@
 """Options that every command takes."""
 
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,21 @@ DevicesOption = Annotated[
     str | None, typer.Option(metavar="A,B", help="Only these devices; with neither this nor groups, the whole fleet.")
 ]
 GroupsOption = Annotated[str | None, typer.Option(metavar="A,B", help="Only the devices of these groups.")]
+
+
+SECONDS_OF = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+def seconds_of(text: str) -> float:
+    """A length of time: a number with d, h, m or s, or of seconds. Raises typer.BadParameter."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in SECONDS_OF else (text, "s")
+    try:
+        seconds = float(number) * SECONDS_OF[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < inf:
+        raise typer.BadParameter(f"{text!r} is no length of time like 30d, 12h, 45m or 90s")
+    return seconds
 
 
 def scope_asked(devices: str | None, groups: str | None) -> "Scope":

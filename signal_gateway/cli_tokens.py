@@ -8,13 +8,12 @@ import typer
 
 from signal_gateway.cli_errors import CommandFailed
 from signal_gateway.cli_keys import wall_ms
-from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, read_config, scope_asked
+from signal_gateway.cli_options import ConfigOption, DevicesOption, GroupsOption, read_config, scope_asked, seconds_of
 
 if TYPE_CHECKING:
     from signal_gateway.config import Config
     from signal_gateway.services.operators import Operators
 
-SECONDS_PER_DAY = 86_400
 R = TypeVar("R")
 
 
@@ -39,14 +38,17 @@ def issue(
     ] = HolderRole.OPERATOR,
     devices: DevicesOption = None,
     groups: GroupsOption = None,
-    expires_days: Annotated[float | None, typer.Option(min=0.0, help="Days that it is good for; else auth.token_expiry seconds.")] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(parser=seconds_of, metavar="30d|12h|45m|90s", help="How long it is good for; else auth.token_expiry seconds."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Issue a token for the operator's API, or for a client to CONNECT or REGISTER with. It is shown once, alone on the last line."""
     from signal_gateway.domain.access import Role
 
     settings = read_config(config)
-    seconds = settings.auth.token_expiry if expires_days is None else round(expires_days * SECONDS_PER_DAY)
+    seconds = settings.auth.token_expiry if expires is None else round(expires)
 
     async def work(operators: "Operators") -> tuple[str, str]:
         try:

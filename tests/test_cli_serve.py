@@ -168,6 +168,18 @@ def test_client_and_device_keys_are_for_one_id(folder, capsys):
     assert "error: a client key is for one client" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000), ("1.5h", 5400), ("45m", 2700), ("90s", 90), ("100", 100)])
+def test_a_token_is_good_for_as_long_as_was_asked(folder, capsys, text, seconds):
+    assert main(["token", "issue", "--subject", "eve", "--expires", text]) == 0
+    assert f"good for {seconds} s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["-5", "nan", "1e400", "x", "d", "", "0"])
+def test_a_token_that_is_good_for_no_time_is_refused(folder, capsys, text):
+    assert main(["token", "issue", "--subject", "eve", "--expires", text]) == 2
+    assert "is no length of time like 30d" in capsys.readouterr().err
+
+
 def test_a_whole_key_given_as_an_id_is_not_repeated(folder, capsys):
     secret = "sgk_abcdefghijkl_" + "s" * 43
     assert main(["key", "revoke", secret]) == 2
