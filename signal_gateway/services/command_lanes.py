@@ -5,7 +5,7 @@ then acceptance. One command at a time per SIM, and one that needs no SIM.
 """
 
 from bisect import insort
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,8 +16,9 @@ from signal_gateway.domain.command_matching import match
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched
 from signal_gateway.domain.device import SimCard
 from signal_gateway.domain.phone_number import same_carrier
-from signal_gateway.domain.sim_limits import NEVER, SimRules, SimUsage, remaining, wait_for
+from signal_gateway.domain.sim_limits import OWN, RECIPIENTS_LIMIT, SimRules, SimUsage, remaining, wait_for
 from signal_gateway.services.device_directory import KnownDevice
+from signal_gateway.services.new_numbers import NewNumbers
 from signal_gateway.storage.lanes import LaneContents
 
 NO_SIM = None
@@ -54,6 +55,7 @@ class Lane:
         """Which command each place is taken by: one that is on its way, or is being written as such."""
         self.claiming: set[str] = set()
         self.usages: dict[int, SimUsage] = {}
+        self.new_numbers = NewNumbers()
         self.waits: dict[str, Wait] = {}
         """Why each of those that were looked at does not go out."""
         self.is_loaded = False
@@ -128,6 +130,17 @@ class Lane:
         """It is on its way."""
         self.claiming.discard(command.message_id)
         self.on_way[command.message_id] = command
+        self.new_numbers.discard(command.sim_slot, command.phone_number)
+
+    def refused(self, command: Command, event: Dispatched, wait: Wait) -> bool:
+        """The database would not have it set out by this SIM, for this reason. Whether it is known here now, too, that it has to wait.
+
+        What a SIM has used came with the refusal (`note_usage`); that its number is new to the SIM does not stand there.
+        """
+        slot, number = event.sim_slot, command.phone_number
+        if wait.reason == RECIPIENTS_LIMIT and slot is not None and number is not None:
+            self.new_numbers.add(slot, number, self.rules(slot).windows(event.at).month)
+        return self._wait(command, slot, event.at) is not None
 
     def follow(self, command: Command, before: Command, usage: SimUsage | None) -> None:
         """It has changed on disk."""
@@ -182,33 +195,26 @@ class Lane:
         closed_for_sms: dict[Place, Wait] = {}
         chosen: list[tuple[Command, Place]] = []
         for command in self.queue:
-            places = self._places_for(command)
-            if not places:
-                self.waits[command.message_id] = Wait("no_sim")
-                continue
             is_sms = command.kind is CommandKind.SEND_SMS
-            open_places = [place for place in places if place not in closed and not (is_sms and place in closed_for_sms)]
-            if not open_places:
-                self.waits[command.message_id] = _first_to_end([closed.get(place) or closed_for_sms[place] for place in places])
+            places = self._places_for(command)
+            ahead = {place: wait for place in places if (wait := closed.get(place) or (closed_for_sms.get(place) if is_sms else None))}
+            waits = {place: self._wait(command, place, now_ms) for place in places if place not in ahead}
+            found = self._best(command, waits, ahead, now_ms)
+            if not isinstance(found, Wait):
+                closed[found] = BUSY
+                chosen.append((command, found))
                 continue
-            place = self._best(command, open_places, now_ms)
-            if isinstance(place, Wait):
-                self.waits[command.message_id] = place
-                if place.reason in NEVER:  # it can wait for ever, and those behind it need not
-                    continue
-                (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(dict.fromkeys(open_places, place))
-                continue
-            closed[place] = BUSY
-            chosen.append((command, place))
+            self.waits[command.message_id] = found
+            for place, wait in waits.items():
+                if wait is not None and wait.reason not in OWN:
+                    (closed_for_sms if is_sms and wait.reason not in SIM_WIDE else closed)[place] = wait
         return chosen
 
     def offers(self, command: Command, now_ms: int) -> tuple[int, Place] | None:
         """For a command to any phone: how well this one could send it, higher is better, and by which SIM; None if it cannot now."""
         waiting = {place for each in self.queue for place in self._places_for(each)}
         places = [place for place in self._places_for(command) if place not in self.busy and place not in waiting]
-        if not places:
-            return None
-        place = self._best(command, places, now_ms)
+        place = self._best(command, {place: self._wait(command, place, now_ms) for place in places}, {}, now_ms)
         return None if isinstance(place, Wait) else (self._worth(command, place, now_ms), place)
 
     def next_wake_at(self) -> int | None:
@@ -226,31 +232,23 @@ class Lane:
             return [command.sim_slot] if is_there else []
         return list(UNKNOWN_SLOTS) if self.sims is None else [sim.slot for sim in self.sims]
 
-    def _best(self, command: Command, places: Sequence[Place], now_ms: int) -> Place | Wait:
-        """Of SIMs that may send it, the one with the most left, then the one of the number's own carrier; or why none may."""
-        if len(places) == 1:
-            wait = self._wait(command, places[0], now_ms)
-            return places[0] if wait is None else wait
-        waits: list[Wait] = []
-        best: tuple[int, Place] | None = None
-        for place in places:
-            wait = self._wait(command, place, now_ms)
-            if wait is not None:
-                waits.append(wait)
-                continue
-            worth = self._worth(command, place, now_ms)
-            if best is None or worth > best[0]:
-                best = worth, place
-        if best is not None:
-            return best[1]
-        return _first_to_end(waits)
+    def _best(self, command: Command, waits: Mapping[Place, Wait | None], ahead: Mapping[Place, Wait], now_ms: int) -> Place | Wait:
+        """Of SIMs that may send it, the one with the most left, then the one of the number's own carrier; or why none may: `waits` are its
+        own reasons, `ahead` those of what stands before it."""
+        free = [place for place, wait in waits.items() if wait is None]
+        if free:
+            return free[0] if len(free) == 1 else max(free, key=lambda place: self._worth(command, place, now_ms))
+        own = [wait for wait in waits.values() if wait is not None]
+        found = [wait for wait in own if wait.reason not in OWN] or list(ahead.values()) or own
+        return _first_to_end(found) if found else Wait("no_sim")
 
     def _wait(self, command: Command, place: Place, now_ms: int) -> Wait | None:
         if place is None:
             return None
         rules, usage = self.rules(place), self.usages.get(place) or SimUsage()
         is_sms = command.kind is CommandKind.SEND_SMS
-        return wait_for(rules, usage, rules.units(command.segments) if is_sms else 0, False, now_ms, is_sms=is_sms)
+        is_new = bool(self.new_numbers) and self.new_numbers.holds(place, command.phone_number, rules.windows(now_ms).month)
+        return wait_for(rules, usage, rules.units(command.segments) if is_sms else 0, is_new, now_ms, is_sms=is_sms)
 
     def _worth(self, command: Command, place: Place, now_ms: int) -> int:
         if place is None:

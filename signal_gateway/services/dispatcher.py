@@ -241,8 +241,8 @@ class Dispatcher:
         lane.note_usage(applied.event, applied.usage)
         if applied.before is None or applied.change is None:
             lane.free(message_id)
-            if applied.wait is not None:  # a limit that memory did not know of
-                self._line_up(wanted)
+            if applied.wait is not None and isinstance(applied.event, Dispatched):
+                self._refused(lane, wanted, applied.event, applied.wait)
             self._wake(device_id)
             return
         command = applied.change.command
@@ -255,6 +255,15 @@ class Dispatcher:
         self._bus.publish(CommandDue(command))
         self._bus.publish(CommandChanged.between(applied.before, command))
         self._wake(device_id)
+
+    def _refused(self, lane: Lane, command: Command, event: Dispatched, wait: Wait) -> None:
+        """A limit that memory did not know of: it waits on, and another SIM or phone may be tried."""
+        if not lane.refused(command, event, wait):  # memory would send it at once, and be refused again: whatever the cause, not now
+            self._unclaimed(lane, command)
+            return
+        self._line_up(command)
+        lines = lane.queue, self._pool.queue
+        lane.new_numbers.prune(sum(map(len, lines)), (each.phone_number for line in lines for each in line))
 
     # what became of it
 
