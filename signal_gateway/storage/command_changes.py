@@ -155,7 +155,8 @@ def _charge(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, comm
 
 
 def _settle(ledger: _Ledger, key: SimKey, item: Item, usage: SimUsage, command: Command, change: Change) -> SimUsage:
-    """What an answer says about the SIM: it works, it failed, it did not send after all, it holds so much."""
+    """What an answer says about the SIM: it works, it failed, it did not send after all, it holds so much. RCS goes over data: that it was
+    sent proves nothing of the carrier."""
     event = item.event
     if item.rules is None:
         return usage
@@ -166,7 +167,7 @@ def _settle(ledger: _Ledger, key: SimKey, item: Item, usage: SimUsage, command: 
     if isinstance(event, Heard):
         if event.answer.outcome is Outcome.FAILED and event.answer.blames_sim:
             usage = after_failure(usage, event.at, rules.park_after, rules.park_s, rules.park_max_s)
-        elif change.command.state in (CommandState.SENT, CommandState.DELIVERED):
+        elif change.command.state in (CommandState.SENT, CommandState.DELIVERED) and command.kind is not CommandKind.SEND_RCS:
             usage = after_success(usage)
         if event.answer.balance is not None:
             usage = msgspec.structs.replace(usage, balance=event.answer.balance, balance_at=event.at)
