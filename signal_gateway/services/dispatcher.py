@@ -183,6 +183,8 @@ class Dispatcher:
         now = self._wall_ms()
         self._ready |= dict.fromkeys(self._times.due(now))
         ready, self._ready = self._ready, {}
+        if self.open.of(None):  # before the lanes: what comes first in a phone's line leaves it a place, but not the other way round
+            self._advance_pool(now)
         for place, device_id in enumerate(ready, 1):
             if place % LANES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -190,8 +192,6 @@ class Dispatcher:
             lane = self.lanes.get(device_id)
             if lane is not None and lane.is_loaded:
                 self._advance_lane(lane, now)
-        if self.open.of(None):
-            self._advance_pool(now)
 
     def _advance_lane(self, lane: Lane, now: int) -> None:
         device_id = lane.device.device_id
