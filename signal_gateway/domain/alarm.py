@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from signal_gateway.domain.command import CommandKind
+from signal_gateway.domain.command_answers import SMS_PERMANENT
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.money import decimal_of, is_below
 from signal_gateway.domain.phone_settings import PhoneSettings
@@ -153,7 +154,8 @@ def balance_reading(balance: str, slot: int, settings: PhoneSettings, hysteresis
 def blocked_by(kind: CommandKind, error: str | None, result: Mapping[str, Any] | None) -> AlarmType | None:
     """What it says about its SIM that a command failed so, where that happens again and again; None where the SIM is not to blame."""
     if kind is CommandKind.SEND_SMS:
-        return AlarmType.SMS_BLOCKED if error in ("send_failed", SIM_ERROR) else None
+        is_own_fault = (result or {}).get("error_code") in SMS_PERMANENT
+        return AlarmType.SMS_BLOCKED if error in ("send_failed", SIM_ERROR) and not is_own_fault else None
     if kind in (CommandKind.SEND_USSD, CommandKind.USSD_REPLY):
         is_refused = error == SIM_ERROR or (result or {}).get("failure_code") == USSD_NOT_AVAILABLE
         return AlarmType.USSD_BLOCKED if is_refused else None

@@ -13,11 +13,12 @@ from signal_gateway.domain.ussd import failure_words, is_menu, is_permanent
 SMS, USSD, RCS = CommandKind.SEND_SMS, CommandKind.SEND_USSD, CommandKind.SEND_RCS
 USSD_KINDS = frozenset({USSD, CommandKind.USSD_REPLY})
 READ = "read"
-USSD_TIMEOUT, USSD_SIM_ERROR = 5, 4
+USSD_TIMEOUT, USSD_SIM_ERROR, USSD_NETWORK_ERROR = 5, 4, 1
 
 SMS_PERMANENT = frozenset({3, 6, 7, 8, 11, 14, 18, 24, 104, 107, 109, 114})
 """Codes of Android's SmsManager that another try cannot help: no PDU (3), a number that fixed dialling (6) or the rules of short codes
-(7, 8) refuse, arguments (11, 104), format (14, 107), encoding (18, 109), not supported (24, 114)."""
+(7, 8) refuse, arguments (11, 104), format (14, 107), encoding (18, 109), not supported (24, 114).
+All are the fault of the message, its number or the phone: carrier and SIM had no part in them."""
 SMS_SIM_ERRORS = frozenset({120})
 """Codes of Android's SmsManager that say that there is no SIM."""
 
@@ -55,7 +56,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_permanent: bool = False
     """Of a failure: another try cannot help."""
     blames_sim: bool = False
-    """Of a failure: the SIM or its carrier refused."""
+    """Of a failure: it speaks of the SIM, its carrier or the radio between them."""
     is_delivery_report: bool = False
     is_read: bool = False
     """The message was not only delivered: somebody has read it."""
@@ -132,10 +133,11 @@ def _sms_log(data: Mapping[str, Any]) -> _Said:
             "error": "sim_error" if code in SMS_SIM_ERRORS else "send_failed",
             "error_message": f"the phone could not send it: error code {code}",
             "is_permanent": code in SMS_PERMANENT,
-            "blames_sim": True,
+            "result": {"error_code": code},
         }
+    said["blames_sim"] = said["outcome"] is Outcome.FAILED and code not in SMS_PERMANENT  # without a code it is the likeliest
     if (segments := _number(data, "segments")) is not None:
-        said["result"] = {"segments_sent": segments}
+        said["result"] = {**said.get("result", {}), "segments_sent": segments}
     return said
 
 
@@ -154,7 +156,7 @@ def _message_log(data: Mapping[str, Any], kind: CommandKind) -> _Said:
     said: _Said = {"kinds": frozenset({kind}), "outcome": outcome, "text": _text(data, "message")}
     said["is_delivery_report"] = outcome is Outcome.DELIVERED
     if outcome is Outcome.FAILED:
-        said |= {"error": "send_failed", "error_message": "the phone could not send it", "blames_sim": True}
+        said |= {"error": "send_failed", "error_message": "the phone could not send it"}
     return said
 
 
@@ -190,7 +192,7 @@ def _ussd_failed(data: Mapping[str, Any]) -> _Said:
         "error": "sim_error" if code == USSD_SIM_ERROR else "ussd_failed",
         "error_message": _text(data, "error_message") or failure_words(code),
         "is_permanent": is_permanent(code),
-        "blames_sim": code == USSD_SIM_ERROR,
+        "blames_sim": code in (USSD_SIM_ERROR, USSD_NETWORK_ERROR),
         "result": {"failure_code": code, "failure": failure_words(code)},
     }
 

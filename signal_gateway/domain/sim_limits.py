@@ -19,8 +19,10 @@ UNLIMITED = 1_000_000_000
 """What is left where no limit holds."""
 
 
-NEVER = frozenset({"exceeds_daily_limit", "exceeds_monthly_limit"})
-"""Reasons to wait that only another limit, or no limit, ends: the SMS has more parts than may be sent in a whole day, or month."""
+RECIPIENTS_LIMIT = "recipients_limit"
+OWN = frozenset({"exceeds_daily_limit", "exceeds_monthly_limit", RECIPIENTS_LIMIT})
+"""Reasons of one SMS, not of its SIM, which may send others meanwhile: it has more parts than may be sent in a whole day, or month, and
+waits until the limit is another; or it goes to a number that is one too many."""
 SWITCHED_OFF_FOR_BALANCE = "sim_balance_low"
 """A SIM that was switched off for this may still dial: no other way leads to a better balance."""
 
@@ -128,12 +130,14 @@ def used(usage: SimUsage, of_now: Windows, units: int, is_new_recipient: bool, n
     )
 
 
-def refunded(usage: SimUsage, units: int, of_then: Windows) -> SimUsage:
-    """After what was counted in these windows turned out not to have been sent."""
+def refunded(usage: SimUsage, units: int, of_then: Windows, gives_recipient: bool = False) -> SimUsage:
+    """After what was counted in these windows turned out not to have been sent, to a number that nothing else went to or to any."""
+    is_month = usage.month == of_then.month
     return msgspec.structs.replace(
         usage,
         day_used=max(0, usage.day_used - units) if usage.day == of_then.day else usage.day_used,
-        month_used=max(0, usage.month_used - units) if usage.month == of_then.month else usage.month_used,
+        month_used=max(0, usage.month_used - units) if is_month else usage.month_used,
+        recipients=max(0, usage.recipients - gives_recipient) if is_month else usage.recipients,
     )
 
 
@@ -171,7 +175,7 @@ def _limit(rules: SimRules, usage: SimUsage, units: int, is_new_recipient: bool,
     if rolled.month_used + units > rules.monthly_max:
         return Wait("monthly_limit", of_now.month_ends_at)
     if is_new_recipient and rules.recipients_max and rolled.recipients >= rules.recipients_max:
-        return Wait("recipients_limit", of_now.month_ends_at)
+        return Wait(RECIPIENTS_LIMIT, of_now.month_ends_at)
     if rolled.day_used + units > rules.daily_max:
         return Wait("daily_limit", of_now.day_ends_at)
     return None

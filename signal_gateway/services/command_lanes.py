@@ -5,7 +5,7 @@ then acceptance. One command at a time per SIM, and one that needs no SIM.
 """
 
 from bisect import insort
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,8 +16,9 @@ from signal_gateway.domain.command_matching import match
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched
 from signal_gateway.domain.device import SimCard
 from signal_gateway.domain.phone_number import same_carrier
-from signal_gateway.domain.sim_limits import NEVER, SimRules, SimUsage, remaining, wait_for
+from signal_gateway.domain.sim_limits import OWN, RECIPIENTS_LIMIT, SimRules, SimUsage, remaining, wait_for
 from signal_gateway.services.device_directory import KnownDevice
+from signal_gateway.services.new_numbers import NewNumbers
 from signal_gateway.storage.lanes import LaneContents
 
 NO_SIM = None
@@ -28,6 +29,7 @@ SIM_WIDE = frozenset({"sim_parked"})
 """Reasons to wait that hold for whatever a SIM is to do. The others may be of SMS alone: another command is asked for its own."""
 BUSY = Wait("busy")
 """For the SIM itself, which sends another one: over before anything else that a command may wait for."""
+NO_SUCH_SIM = Wait("no_sim")
 Place = int | None
 
 
@@ -54,6 +56,7 @@ class Lane:
         """Which command each place is taken by: one that is on its way, or is being written as such."""
         self.claiming: set[str] = set()
         self.usages: dict[int, SimUsage] = {}
+        self.new_numbers = NewNumbers()
         self.waits: dict[str, Wait] = {}
         """Why each of those that were looked at does not go out."""
         self.is_loaded = False
@@ -128,6 +131,17 @@ class Lane:
         """It is on its way."""
         self.claiming.discard(command.message_id)
         self.on_way[command.message_id] = command
+        self.new_numbers.discard(command.sim_slot, command.phone_number)
+
+    def refused(self, command: Command, event: Dispatched, wait: Wait) -> bool:
+        """The database would not have it set out by this SIM, for this reason. Whether it is known here now, too, that it has to wait.
+
+        What a SIM has used came with the refusal (`note_usage`); that its number is new to the SIM does not stand there.
+        """
+        slot, number = event.sim_slot, command.phone_number
+        if wait.reason == RECIPIENTS_LIMIT and slot is not None and number is not None:
+            self.new_numbers.add(slot, number, self.rules(slot).windows(event.at).month)
+        return self.wait(command, slot, event.at) is not None
 
     def follow(self, command: Command, before: Command, usage: SimUsage | None) -> None:
         """It has changed on disk."""
@@ -173,43 +187,17 @@ class Lane:
             del self.busy[place]
 
     def next_ones(self, now_ms: int) -> list[tuple[Command, Place]]:
-        """What may set out now, and by which SIM. Notes why the others wait; none overtakes another for the same SIM.
-
-        But what holds SMS alone back holds no other kind back: a USSD code may be what tells of a better balance.
-        """
+        """What may set out now, and by which SIM. Notes why the others wait; none overtakes another for the same SIM."""
         self.waits.clear()
-        closed: dict[Place, Wait] = dict.fromkeys(self.busy, BUSY)
-        closed_for_sms: dict[Place, Wait] = {}
+        turn = Turn(self, now_ms)
         chosen: list[tuple[Command, Place]] = []
         for command in self.queue:
-            places = self._places_for(command)
-            if not places:
-                self.waits[command.message_id] = Wait("no_sim")
-                continue
-            is_sms = command.kind is CommandKind.SEND_SMS
-            open_places = [place for place in places if place not in closed and not (is_sms and place in closed_for_sms)]
-            if not open_places:
-                self.waits[command.message_id] = _first_to_end([closed.get(place) or closed_for_sms[place] for place in places])
-                continue
-            place = self._best(command, open_places, now_ms)
-            if isinstance(place, Wait):
-                self.waits[command.message_id] = place
-                if place.reason in NEVER:  # it can wait for ever, and those behind it need not
-                    continue
-                (closed_for_sms if is_sms and place.reason not in SIM_WIDE else closed).update(dict.fromkeys(open_places, place))
-                continue
-            closed[place] = BUSY
-            chosen.append((command, place))
+            found = turn.take(command)
+            if isinstance(found, Wait):
+                self.waits[command.message_id] = found
+            else:
+                chosen.append((command, found))
         return chosen
-
-    def offers(self, command: Command, now_ms: int) -> tuple[int, Place] | None:
-        """For a command to any phone: how well this one could send it, higher is better, and by which SIM; None if it cannot now."""
-        waiting = {place for each in self.queue for place in self._places_for(each)}
-        places = [place for place in self._places_for(command) if place not in self.busy and place not in waiting]
-        if not places:
-            return None
-        place = self._best(command, places, now_ms)
-        return None if isinstance(place, Wait) else (self._worth(command, place, now_ms), place)
 
     def next_wake_at(self) -> int | None:
         """When the first of what waits may go, as far as that is known; milliseconds since 1970."""
@@ -218,7 +206,8 @@ class Lane:
             times.append(self.next_due_at)
         return min(times, default=None)
 
-    def _places_for(self, command: Command) -> list[Place]:
+    def places_for(self, command: Command) -> list[Place]:
+        """The SIMs that it may go by; none, where the phone has no such SIM."""
         if not command.uses_sim:
             return [NO_SIM]
         if command.sim_slot is not None:
@@ -226,33 +215,17 @@ class Lane:
             return [command.sim_slot] if is_there else []
         return list(UNKNOWN_SLOTS) if self.sims is None else [sim.slot for sim in self.sims]
 
-    def _best(self, command: Command, places: Sequence[Place], now_ms: int) -> Place | Wait:
-        """Of SIMs that may send it, the one with the most left, then the one of the number's own carrier; or why none may."""
-        if len(places) == 1:
-            wait = self._wait(command, places[0], now_ms)
-            return places[0] if wait is None else wait
-        waits: list[Wait] = []
-        best: tuple[int, Place] | None = None
-        for place in places:
-            wait = self._wait(command, place, now_ms)
-            if wait is not None:
-                waits.append(wait)
-                continue
-            worth = self._worth(command, place, now_ms)
-            if best is None or worth > best[0]:
-                best = worth, place
-        if best is not None:
-            return best[1]
-        return _first_to_end(waits)
-
-    def _wait(self, command: Command, place: Place, now_ms: int) -> Wait | None:
+    def wait(self, command: Command, place: Place, now_ms: int) -> Wait | None:
+        """Why it may not go by this SIM now, whatever else is before it; None when it may."""
         if place is None:
             return None
         rules, usage = self.rules(place), self.usages.get(place) or SimUsage()
         is_sms = command.kind is CommandKind.SEND_SMS
-        return wait_for(rules, usage, rules.units(command.segments) if is_sms else 0, False, now_ms, is_sms=is_sms)
+        is_new = bool(self.new_numbers) and self.new_numbers.holds(place, command.phone_number, rules.windows(now_ms).month)
+        return wait_for(rules, usage, rules.units(command.segments) if is_sms else 0, is_new, now_ms, is_sms=is_sms)
 
-    def _worth(self, command: Command, place: Place, now_ms: int) -> int:
+    def worth(self, command: Command, place: Place, now_ms: int) -> int:
+        """How well it would go by this SIM, higher is better: the one with the most left, then the one of the number's own carrier."""
         if place is None:
             return 0
         left = remaining(self.rules(place), self.usages.get(place) or SimUsage(), now_ms)
@@ -261,7 +234,61 @@ class Lane:
         return 2 * left + is_own
 
 
-def _first_to_end(waits: Sequence[Wait]) -> Wait:
+class Turn:
+    """One look along a lane's line, from its head on: which places are taken or held back for whatever stands further back.
+
+    What holds SMS alone back holds no other kind back: a USSD code may be what tells of a better balance.
+    """
+
+    def __init__(self, lane: Lane, now_ms: int) -> None:
+        self._lane = lane
+        self._now_ms = now_ms
+        self._closed: dict[Place, Wait] = dict.fromkeys(lane.busy, BUSY)
+        self._closed_for_sms: dict[Place, Wait] = {}
+        self._seen = 0
+
+    def take(self, command: Command) -> Place | Wait:
+        """By which SIM the next one goes, which then is busy; or why it waits, which may hold back those behind it."""
+        waits, ahead = self._waits(command)
+        found = self._best(command, waits, ahead)
+        if not isinstance(found, Wait):
+            self._closed[found] = BUSY
+            return found
+        is_sms = command.kind is CommandKind.SEND_SMS
+        for place, wait in waits.items():
+            if wait is not None and wait.reason not in OWN:
+                (self._closed_for_sms if is_sms and wait.reason not in SIM_WIDE else self._closed)[place] = wait
+        return found
+
+    def offer(self, command: Command) -> tuple[int, Place] | Wait:
+        """For one that any phone may take: how well this one could send it, higher is better, and by which SIM; or why not now. It stands
+        behind what comes first in the lane, and nothing else. Asked for one after the other, in their order."""
+        queue = self._lane.queue
+        while self._seen < len(queue) and order_of(queue[self._seen]) < order_of(command):
+            self.take(queue[self._seen])
+            self._seen += 1
+        found = self._best(command, *self._waits(command))
+        return found if isinstance(found, Wait) else (self._lane.worth(command, found, self._now_ms), found)
+
+    def _waits(self, command: Command) -> tuple[dict[Place, Wait | None], dict[Place, Wait]]:
+        """For each of its places what it waits for itself; or, in the other, what those ahead of it wait for."""
+        is_sms, lane = command.kind is CommandKind.SEND_SMS, self._lane
+        places = lane.places_for(command)
+        closed, closed_for_sms = self._closed, self._closed_for_sms if is_sms else {}
+        ahead = {place: wait for place in places if (wait := closed.get(place) or closed_for_sms.get(place))}
+        return {place: lane.wait(command, place, self._now_ms) for place in places if place not in ahead}, ahead
+
+    def _best(self, command: Command, waits: Mapping[Place, Wait | None], ahead: Mapping[Place, Wait]) -> Place | Wait:
+        """Of SIMs that may send it, the best; or why none may."""
+        free = [place for place, wait in waits.items() if wait is None]
+        if free:
+            return free[0] if len(free) == 1 else max(free, key=lambda place: self._lane.worth(command, place, self._now_ms))
+        own = [wait for wait in waits.values() if wait is not None]
+        found = [wait for wait in own if wait.reason not in OWN] or list(ahead.values()) or own
+        return first_to_end(found) if found else NO_SUCH_SIM
+
+
+def first_to_end(waits: Sequence[Wait]) -> Wait:
     """The one that is over first: BUSY before all others; what has no known end comes last."""
     return BUSY if BUSY in waits else min(waits, key=lambda wait: float("inf") if wait.until is None else wait.until)
 

@@ -7,7 +7,7 @@ from itertools import islice
 from signal_gateway.domain.command import Command, Wait
 from signal_gateway.domain.events import DeviceLinked
 from signal_gateway.domain.principal import LinkKind
-from signal_gateway.services.command_lanes import Lane, Place, order_of
+from signal_gateway.services.command_lanes import BUSY, NO_SUCH_SIM, Lane, Place, Turn, first_to_end, order_of
 from signal_gateway.storage.lanes import PoolContents
 
 LANES_WANTED_MAX = 64
@@ -85,20 +85,25 @@ class CommandPool:
         return list(islice(phones, LANES_WANTED_MAX))
 
     def next_ones(self, now_ms: int) -> list[tuple[Command, Lane, Place]]:
-        """What may set out now, to which phone and by which SIM."""
+        """What may set out now, to which phone and by which SIM. In a phone's line each has the place of its priority and age."""
         self.waits.clear()
+        turns = [(lane, Turn(lane, now_ms)) for lane in self._lanes.values() if lane.is_loaded and lane.device.kind == LinkKind.PHONE]
         taken: set[str] = set()
         chosen: list[tuple[Command, Lane, Place]] = []
         for command in self.queue:
             best: tuple[int, Lane, Place] | None = None
-            for lane in self._lanes.values():
-                if not lane.is_loaded or lane.device.device_id in taken or not _may_take(lane, command):
+            waits: list[Wait] = []
+            for lane, turn in turns:
+                if not _may_take(lane, command):
                     continue
-                offer = lane.offers(command, now_ms)
-                if offer is not None and (best is None or offer[0] > best[0]):
+                offer = BUSY if lane.device.device_id in taken else turn.offer(command)
+                if isinstance(offer, Wait):
+                    waits.append(offer)
+                elif best is None or offer[0] > best[0]:
                     best = offer[0], lane, offer[1]
             if best is None:
-                self.waits[command.message_id] = Wait("no_phone")
+                able = [wait for wait in waits if wait != NO_SUCH_SIM]
+                self.waits[command.message_id] = first_to_end(able) if able else Wait("no_phone")
                 continue
             taken.add(best[1].device.device_id)
             chosen.append((command, best[1], best[2]))
@@ -114,8 +119,6 @@ class CommandPool:
 
 def _may_take(lane: Lane, command: Command) -> bool:
     device = lane.device
-    if device.kind != LinkKind.PHONE:
-        return False
     if command.device_group is not None and device.device_group != command.device_group:
         return False
     return command.scope is None or command.scope.allows(device.device_id, device.device_group)

@@ -66,7 +66,7 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     recipients_per_month: int = 0
     """Distinct numbers that one SIM may send to in a month, where limits are enabled. 0 = no limit."""
     sim_park_after: int = 3
-    """Failures of a SIM or its carrier in a row after which it rests."""
+    """Failures of a SIM, its carrier or the radio in a row after which it rests; those of a message itself, and of RCS, are none."""
     sim_park_s: float = 300.0
     """Seconds that it rests at first; doubled with each further failure."""
     sim_park_max_s: float = 3600.0

@@ -183,6 +183,8 @@ class Dispatcher:
         now = self._wall_ms()
         self._ready |= dict.fromkeys(self._times.due(now))
         ready, self._ready = self._ready, {}
+        if self.open.of(None):  # before the lanes: what comes first in a phone's line leaves it a place, but not the other way round
+            self._advance_pool(now)
         for place, device_id in enumerate(ready, 1):
             if place % LANES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -190,8 +192,6 @@ class Dispatcher:
             lane = self.lanes.get(device_id)
             if lane is not None and lane.is_loaded:
                 self._advance_lane(lane, now)
-        if self.open.of(None):
-            self._advance_pool(now)
 
     def _advance_lane(self, lane: Lane, now: int) -> None:
         device_id = lane.device.device_id
@@ -241,8 +241,8 @@ class Dispatcher:
         lane.note_usage(applied.event, applied.usage)
         if applied.before is None or applied.change is None:
             lane.free(message_id)
-            if applied.wait is not None:  # a limit that memory did not know of
-                self._line_up(wanted)
+            if applied.wait is not None and isinstance(applied.event, Dispatched):
+                self._refused(lane, wanted, applied.event, applied.wait)
             self._wake(device_id)
             return
         command = applied.change.command
@@ -255,6 +255,15 @@ class Dispatcher:
         self._bus.publish(CommandDue(command))
         self._bus.publish(CommandChanged.between(applied.before, command))
         self._wake(device_id)
+
+    def _refused(self, lane: Lane, command: Command, event: Dispatched, wait: Wait) -> None:
+        """A limit that memory did not know of: it waits on, and another SIM or phone may be tried."""
+        if not lane.refused(command, event, wait):  # memory would send it at once, and be refused again: whatever the cause, not now
+            self._unclaimed(lane, command)
+            return
+        self._line_up(command)
+        lines = lane.queue, self._pool.queue
+        lane.new_numbers.prune(sum(map(len, lines)), (each.phone_number for line in lines for each in line))
 
     # what became of it
 

@@ -6,7 +6,7 @@ statements. Of two events for one command the later sees what the earlier did, a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, bindparam, update
@@ -15,13 +15,15 @@ from signal_gateway.domain.command import Command, CommandKind, CommandState, St
 from signal_gateway.domain.command_answers import Outcome
 from signal_gateway.domain.command_matching import match
 from signal_gateway.domain.command_rules import Change, CommandEvent, CommandPolicy, Dispatched, Heard
-from signal_gateway.domain.sim_limits import SimRules, SimUsage, after_failure, after_success, refunded, used, wait_for
+from signal_gateway.domain.sim_limits import SimRules, SimUsage, Windows, after_failure, after_success, refunded, used, wait_for
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage import sims
 from signal_gateway.storage.prepared import PreparedWrite
 from signal_gateway.storage.sims import SimKey
 from signal_gateway.storage.tables import commands
 
+NEW_RECIPIENT = "new_recipient"
+"""In the detail of a dispatch, in a command's timeline: its number was counted as one more that its SIM writes to this month."""
 Rules = Callable[[int], SimRules]
 """The rules of the SIMs of one device, by slot."""
 
@@ -115,18 +117,29 @@ def _apply(ledger: _Ledger, item: Item) -> Applied:
     if item.rules is not None and (key := _sim_of(event, ledger.commands)) is not None:
         usage = ledger.usages.get(key) or SimUsage()
         if isinstance(event, Dispatched):
-            wait, usage = _charge(ledger, key, item.rules(key[1]), usage, command, event.at)
-            if wait is not None:
-                return Applied(event, command, wait=wait, usage=usage)
+            charged = _charge(ledger, key, item.rules(key[1]), usage, command, event.at)
+            if charged.wait is not None:
+                return Applied(event, command, wait=charged.wait, usage=usage)
+            usage = charged.usage
+            if charged.is_new_recipient:
+                detail = {**(change.step.detail or {}), NEW_RECIPIENT: True}
+                change = change._replace(step=msgspec.structs.replace(change.step, detail=detail))
         else:
-            usage = _settle(key, item, usage, command, change)
+            usage = _settle(ledger, key, item, usage, command, change)
         ledger.usages[key] = ledger.changed_usages[key] = usage
     ledger.commands[command.message_id] = ledger.changed[command.message_id] = change.command
     ledger.steps.append((command.message_id, change.step))
     return Applied(event, command, change, usage=usage)
 
 
-def _charge(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, command: Command, at: int) -> tuple[Wait | None, SimUsage]:
+class _Charged(NamedTuple):
+    usage: SimUsage
+    wait: Wait | None = None
+    """Why it may not set out yet."""
+    is_new_recipient: bool = False
+
+
+def _charge(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, command: Command, at: int) -> _Charged:
     """Count what sets out against its SIM; or why it may not yet."""
     is_sms = command.kind is CommandKind.SEND_SMS
     windows = rules.windows(at)
@@ -135,31 +148,44 @@ def _charge(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, comm
     is_new = counts_recipients and not sims.knows_recipient(ledger.connection, key, windows.month, number or "")
     units = rules.units(command.segments)
     wait = wait_for(rules, usage, units, is_new, at) if is_sms else wait_for(rules, usage, 0, False, at, is_sms=False)
-    if wait is not None:
-        return wait, usage
-    if not is_sms:
-        return None, usage
+    if wait is not None or not is_sms:
+        return _Charged(usage, wait)
     if is_new:
         sims.add_recipient(ledger.connection, key, windows.month, number or "")
-    return None, used(usage, windows, units, is_new, at)
+    return _Charged(used(usage, windows, units, is_new, at), is_new_recipient=is_new)
 
 
-def _settle(key: SimKey, item: Item, usage: SimUsage, command: Command, change: Change) -> SimUsage:
-    """What an answer says about the SIM: it works, it failed, it did not send after all, it holds so much."""
+def _settle(ledger: _Ledger, key: SimKey, item: Item, usage: SimUsage, command: Command, change: Change) -> SimUsage:
+    """What an answer says about the SIM: it works, it failed, it did not send after all, it holds so much. RCS goes over data: that it was
+    sent proves nothing of the carrier."""
     event = item.event
     if item.rules is None:
         return usage
     rules = item.rules(key[1])
     if not change.counts and command.kind is CommandKind.SEND_SMS:
-        usage = refunded(usage, rules.units(command.segments), rules.windows(command.dispatched_at or event.at))
+        of_then = rules.windows(command.dispatched_at or event.at)
+        usage = refunded(usage, rules.units(command.segments), of_then, _has_forgotten(ledger, key, rules, usage, command, of_then))
     if isinstance(event, Heard):
         if event.answer.outcome is Outcome.FAILED and event.answer.blames_sim:
             usage = after_failure(usage, event.at, rules.park_after, rules.park_s, rules.park_max_s)
-        elif change.command.state in (CommandState.SENT, CommandState.DELIVERED):
+        elif change.command.state in (CommandState.SENT, CommandState.DELIVERED) and command.kind is not CommandKind.SEND_RCS:
             usage = after_success(usage)
         if event.answer.balance is not None:
             usage = msgspec.structs.replace(usage, balance=event.answer.balance, balance_at=event.at)
     return usage
+
+
+def _has_forgotten(ledger: _Ledger, key: SimKey, rules: SimRules, usage: SimUsage, command: Command, of_then: Windows) -> bool:
+    """Whether the number of what was not sent is none of the SIM's recipients any more: it became one for that dispatch, as its step in the
+    timeline tells, and the SIM has sent nothing since, so that nothing else went there."""
+    if rules.recipients_max == 0 or usage.month != of_then.month or usage.last_sent_at != command.dispatched_at:
+        return False
+    steps = kept.steps_of(ledger.connection, command.message_id)
+    steps += [step for message_id, step in ledger.steps if message_id == command.message_id]
+    dispatch = next((step for step in reversed(steps) if step.state is CommandState.DISPATCHED), None)
+    if command.phone_number is None or dispatch is None or not (dispatch.detail or {}).get(NEW_RECIPIENT):
+        return False
+    return sims.forget_recipient(ledger.connection, key, of_then.month, command.phone_number)
 
 
 def _candidates(connection: Connection, item: Item) -> Sequence[Command]:

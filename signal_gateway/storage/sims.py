@@ -67,9 +67,9 @@ def add_recipient(connection: Connection, key: SimKey, month: str, phone_number:
     connection.execute(insert(sim_recipients).values(device_id=key[0], slot=key[1], month=month, phone_number=phone_number))
 
 
-def forget_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> None:
-    """It did not send to this number after all."""
-    connection.execute(delete(sim_recipients).where(*_is_recipient(key, month, phone_number)))
+def forget_recipient(connection: Connection, key: SimKey, month: str, phone_number: str) -> bool:
+    """It did not send to this number after all. False: it is not known that it did."""
+    return connection.execute(delete(sim_recipients).where(*_is_recipient(key, month, phone_number))).rowcount == 1
 
 
 def _is_recipient(key: SimKey, month: str, phone_number: str) -> tuple[Any, ...]:

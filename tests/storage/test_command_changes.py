@@ -9,7 +9,7 @@ from sqlalchemy import select
 from signal_gateway.domain.access import Scope
 from signal_gateway.domain.command import Command, CommandKind, CommandState, Wait
 from signal_gateway.domain.command_answers import Answer, Outcome
-from signal_gateway.domain.command_rules import Cancelled, CommandPolicy, Dispatched, Heard, TimedOut
+from signal_gateway.domain.command_rules import Cancelled, CommandPolicy, Dispatched, Heard, TimedOut, Unsent
 from signal_gateway.domain.sim_limits import SimRules
 from signal_gateway.storage import alarms, commands, retention, sims
 from signal_gateway.storage.alarms import Acknowledge, Clear, Raise
@@ -95,16 +95,71 @@ async def test_of_a_hundred_at_the_last_one_of_a_limit_exactly_one_passes(databa
     assert not any(each.change for each in again)
 
 
+async def recipients(database: Database) -> tuple[int, list[str]]:
+    """How many the SIM is said to have, and which."""
+    usage = (await database.read(lambda connection: sims.find_of(connection, "phone-1")))[0]
+    numbers = await database.read(lambda connection: sorted(connection.scalars(select(sim_recipients.c.phone_number))))
+    return usage.recipients, numbers
+
+
 async def test_what_was_not_sent_is_given_back_and_recipients_are_counted_once(database: Database):
     await keep(database, made(1), made(2), made(3, phone_number="+905550000000"))
-    await applied(database, sets_out(1), sets_out(2), sets_out(3))
+    await applied(database, sets_out(1), sets_out(2), sets_out(3, AT + 1))
     usage = (await database.read(lambda connection: sims.find_of(connection, "phone-1")))[0]
     assert (usage.day_used, usage.recipients) == (3, 2)
     (failed,) = await applied(database, heard(1, Outcome.FAILED, error="send_failed", blames_sim=True))
     assert failed.usage is not None
     assert (failed.usage.day_used, failed.usage.failures) == (2, 1)
-    numbers = await database.read(lambda connection: sorted(connection.scalars(select(sim_recipients.c.phone_number))))
-    assert numbers == ["+905550000000", "+905551234567"]
+    assert await recipients(database) == (2, ["+905550000000", "+905551234567"])
+
+
+FAILED_FOR_GOOD = heard(1, Outcome.FAILED, error="send_failed", is_permanent=True)
+FAILED = heard(1, Outcome.FAILED, error="send_failed")
+
+
+@pytest.mark.parametrize("failure", [FAILED_FOR_GOOD, FAILED, Item(Unsent("m1", 1, AT + 5), lambda _: LIMITED)])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_the_recipient_of_what_was_not_sent_is_given_back(database: Database, failure: Item, at_once: bool):
+    """In one transaction with its dispatch or in another; and counted anew for whatever goes there next."""
+    await keep(database, made(1), made(2))
+    for items in [[sets_out(1), failure]] if at_once else [[sets_out(1)], [failure]]:
+        await applied(database, *items)
+    assert await recipients(database) == (0, [])
+    await applied(database, sets_out(2, AT + 10), failure)  # told again it gives nothing back
+    assert await recipients(database) == (1, ["+905551234567"])
+
+
+async def test_a_recipient_is_kept_for_whatever_else_may_have_gone_there(database: Database):
+    """What went there before, what went there since, and an attempt of its own whose outcome is unknown."""
+    await keep(database, made(1), made(2))
+    await applied(database, sets_out(2), heard(2, Outcome.SENT), sets_out(1, AT + 10), FAILED)
+    assert await recipients(database) == (1, ["+905551234567"])
+
+    other = "+905550000000"
+    await keep(database, *(made(number, phone_number=other) for number in (4, 5)))
+    await applied(database, sets_out(4, AT + 20), Item(TimedOut("m4", AT + 200_000)), sets_out(5, AT + 200_001))
+    late = heard(4, Outcome.FAILED, error="send_failed", is_permanent=True)
+    (told,) = await applied(database, late)
+    assert told.change is not None  # it was unknown, and gives back what it counted, but not the number
+    assert await recipients(database) == (2, [other, "+905551234567"])
+
+    third = "+905550000001"
+    await keep(database, made(6, phone_number=third, retry_safe=True))
+    again = AT + 900_000
+    await applied(database, sets_out(6, AT + 300_000), Item(TimedOut("m6", AT + 500_000)), sets_out(6, again))
+    await applied(database, heard(6, Outcome.FAILED, error="send_failed", is_permanent=True))
+    assert await recipients(database) == (3, [other, third, "+905551234567"])
+
+
+async def test_of_numbers_at_a_limit_the_one_that_failed_makes_room(database: Database):
+    """One SMS that failed for good before it was sent must not bar the next number for the rest of the month."""
+    one = SimRules(limits_enabled=True, daily_max=10, monthly_max=1000, recipients_max=1, guard_s=0)
+    await keep(database, made(1), made(2, phone_number="+905550000000"))
+    out, barred = await applied(database, sets_out(1, rules=one), sets_out(2, AT + 1, one))
+    assert (out.change is not None, barred.wait) == (True, Wait("recipients_limit", one.windows(AT).month_ends_at))
+    _, passed = await applied(database, heard(1, Outcome.FAILED, one, error="send_failed", is_permanent=True), sets_out(2, AT + 6, one))
+    assert passed.change is not None
+    assert await recipients(database) == (1, ["+905550000000"])
 
 
 async def test_two_events_of_one_command_in_one_go(database: Database):

@@ -256,7 +256,7 @@ async def test_a_sim_that_fails_again_and_again_rests(autojump_clock: MockClock,
         await hear(phone)
         ids = [await submit(world, sms(sim_slot=0)) for _ in range(3)]
         for _ in ids:
-            await log_of(phone, await told(phone, 60), "failed", error_code=8)
+            await log_of(phone, await told(phone, 60), "failed", error_code=4)
         last = await submit(world, sms(sim_slot=0))
         await trio.sleep(10)
         wait = await waits(world, last)
