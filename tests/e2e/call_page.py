@@ -1,13 +1,17 @@
 """The page of calls of a real server, as tests use it."""
 
 import json
+import os
 import socket
+import urllib.request
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from .chromium import Browser, Page
-from .server import Server, running
+from .server import Server, command, running
 
 CONNECTED = "document.querySelectorAll('figure[data-state=connected]').length"
 MOVES = """(async () => {
@@ -54,7 +58,7 @@ async def start(page: Page, place: Place) -> str:
     await page.until("!document.getElementById('begin').hidden")
     await page.run("document.getElementById('start').click()")
     await page.until("!document.getElementById('call').hidden")
-    return str(await page.run("document.getElementById('link').value"))
+    return await link_of(page)
 
 
 async def follow(page: Page, link: str) -> None:
@@ -98,3 +102,47 @@ async def write_to_each_other(host: Page, guest: Page, text: str) -> None:
         await can_write(writer)
         await write(writer, text)
         await reads(reader, text)
+
+
+async def told(page: Page, words: str) -> None:
+    """Wait until the page says this, is in no call, and offers to begin or to come in."""
+    await page.until(f"document.getElementById('call').hidden && document.body.innerText.includes({json.dumps(words)})")
+    await page.until("!document.getElementById('begin').hidden && !document.getElementById('start').disabled")
+    assert await page.run("document.getElementById('own').srcObject") is None
+
+
+async def picture(page: Page, folder: Path, name: str) -> None:
+    """How it looks, on a desk and on a phone: kept where CALL_PICTURES says."""
+    folder = Path(os.environ.get("CALL_PICTURES", folder))
+    await page.picture(folder / f"{name}.png")
+    await page.picture(folder / f"{name}-phone.png", width=390, height=844)
+    assert await page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+class Operator:
+    """Somebody who may do all there, while it is served."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._token = command(place.folder, "token", "issue", "--subject", "boss", "--role", "admin").stdout.splitlines()[-1]
+
+    def ask(self, method: str, path: str) -> Any:
+        """The answer of the API."""
+        url = f"http://127.0.0.1:{self._place.http_port}/api{path}"
+        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {self._token}"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def receiver(self, room_id: str) -> str:
+        """Who receives in this room."""
+        return next(member["client_id"] for member in self.ask("GET", f"/rooms/{room_id}")["members"] if member["role"] == "receiver")
+
+
+def room_of(link: str) -> str:
+    """The room that this link leads to."""
+    return parse_qs(urlsplit(link).fragment)["room"][0]
+
+
+async def link_of(page: Page) -> str:
+    """The link of the call that this page is in."""
+    return str(await page.run("document.getElementById('link').value"))

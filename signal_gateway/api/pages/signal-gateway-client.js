@@ -43,6 +43,7 @@ export class SignalGateway extends EventTarget {
     this.#token = token;
     this.state = "closed";
     this.closeCode = null;
+    this.refusal = null;
   }
 
   get clientId() {
@@ -126,6 +127,7 @@ export class SignalGateway extends EventTarget {
       return;
     }
     this.#tries = 0;
+    this.refusal = null;
     this.#beat(socket);
     this.#becomes("open");
   }
@@ -210,14 +212,14 @@ export class Call extends EventTarget {
     return this.#peers;
   }
 
-  /** Come into the room; as a receiver where another one sends. */
+  /** Come into the room, in the other role where this one is not to be had: another one sends, or one who receives was made the sender. */
   async join(role) {
     let joined;
     try {
       joined = await this.#gateway.join(this.#roomId, role);
     } catch (error) {
-      if (role !== "sender" || error.status !== 400) throw error;
-      joined = await this.#gateway.join(this.#roomId, "receiver");
+      if (error.status !== 400) throw error;
+      joined = await this.#gateway.join(this.#roomId, role === "sender" ? "receiver" : "sender");
     }
     this.#iceServers = joined.ice_servers ?? [{ urls: joined.stun_url }];
     return joined;
@@ -230,9 +232,14 @@ export class Call extends EventTarget {
 
   /** Give up the seat and all connections. */
   async leave() {
+    this.close();
+    await this.#gateway.leave(this.#roomId).catch(() => {});
+  }
+
+  /** Give up all connections. */
+  close() {
     for (const [name, hear] of Object.entries(this.#hears)) this.#gateway.removeEventListener(name, hear);
     for (const clientId of [...this.#peers.keys()]) this.#drop(clientId);
-    await this.#gateway.leave(this.#roomId).catch(() => {});
   }
 
   #hearEvent(event) {
