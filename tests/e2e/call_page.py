@@ -5,10 +5,12 @@ import os
 import socket
 import urllib.request
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import trio
 
 from .chromium import Browser, Page
 from .server import Server, command, running
@@ -38,18 +40,59 @@ class Place:
     def __init__(self, folder: Path, more: str = "") -> None:
         self.folder = folder
         self.more = more
-        self.port, self.http_port = free_ports(2)
+        self.port, self.http_port, self.way_port = free_ports(3)
+        self.is_behind_a_way = False
 
     @contextmanager
     def served(self) -> Generator[Server]:
         """The server, for a while."""
-        with running(self.folder, port=self.port, http_port=self.http_port, drain_s=0.2, more=self.more) as server:
+        public_url = f'public_url = "ws://127.0.0.1:{self.way_port}/ws"' if self.is_behind_a_way else ""
+        with running(self.folder, port=self.port, http_port=self.http_port, drain_s=0.2, more=self.more, server=public_url) as server:
             yield server
 
     @property
     def call(self) -> str:
         """Where the page is."""
         return f"http://127.0.0.1:{self.http_port}/call"
+
+
+class Way:
+    """The way of pages to the server of a place, which can be interrupted."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._links: list[trio.CancelScope] = []
+        self._is_open = True
+        place.is_behind_a_way = True
+
+    async def run(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        """Pass on what comes, until cancelled."""
+        await trio.serve_tcp(self._pass_on, self._place.way_port, host="127.0.0.1", task_status=task_status)
+
+    def close(self, links: slice = slice(None)) -> None:
+        """Cut these links, of those that are there in the order in which they came, and let nobody through."""
+        self._is_open = False
+        for link in self._links[links]:
+            link.cancel()
+
+    def open(self) -> None:
+        """Let everybody through again."""
+        self._is_open = True
+
+    async def _pass_on(self, near: trio.SocketStream) -> None:
+        if not self._is_open:
+            return
+        async with await trio.open_tcp_stream("127.0.0.1", self._place.port) as far, trio.open_nursery() as nursery:
+            self._links.append(nursery.cancel_scope)
+            for source, target in ((near, far), (far, near)):
+                nursery.start_soon(self._pump, source, target, nursery.cancel_scope)
+        self._links.remove(nursery.cancel_scope)
+
+    async def _pump(self, source: trio.SocketStream, target: trio.SocketStream, link: trio.CancelScope) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await target.send_all(data)
+        link.cancel()
 
 
 async def start(page: Page, place: Place) -> str:

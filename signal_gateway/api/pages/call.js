@@ -14,8 +14,17 @@ const IN_WORDS = {
 const LINK_IN_WORDS = {
   connecting: "Connecting to the server…",
   open: "Connected to the server.",
+  waiting: "The server cannot be reached. Trying again…",
+};
+const LINK_IN_WORDS_IN_A_CALL = {
+  connecting: "The server cannot be reached. The call goes on; trying again…",
+  open: "The server is there again. Coming back into the call…",
   waiting: "The server cannot be reached. The call goes on; trying again…",
-  closed: "Disconnected from the server.",
+};
+const CLOSED_IN_WORDS = {
+  4003: "The link of this call has expired.",
+  4500: "This call is open in another window.",
+  4501: "The link of this call is not good any more.",
 };
 const REFUSED_IN_WORDS = {
   401: "The link of this call has expired, or was never right.",
@@ -117,7 +126,9 @@ async function enter() {
   entered.addEventListener("peer", (event) => showPeer(event.detail));
   entered.addEventListener("gone", (event) => document.getElementById(`of-${event.detail}`)?.remove());
   entered.addEventListener("text", (event) => showText("Them", event.detail.text));
-  entered.addEventListener("over", (event) => call === entered && ended(`The call is over (${event.detail.replaceAll("_", " ")}).`));
+  entered.addEventListener("away", ({ detail }) => detail.refusal && say(`You cannot come back yet (${detail.refusal.message}). The call goes on; trying again…`));
+  entered.addEventListener("back", () => say(call.peers.size ? "Back at the server. The call went on." : "Back in the call. Waiting for others."));
+  entered.addEventListener("over", ({ detail }) => call === entered && hearOver(detail));
   await entered.join(me.role);
   call = entered;
   at("begin").hidden = true;
@@ -143,11 +154,15 @@ async function openMedia() {
 }
 
 function hearLink(state) {
-  if (state === "closed" && !call) return; // whoever comes in is told why not
-  if (state === "closed" && gateway.closeCode === 4003) ended("The link of this call has expired.");
-  else if (state === "closed" && gateway.closeCode === 4500) ended("This call is open in another window.");
-  else if (state !== "open" || !call?.peers.size) say(LINK_IN_WORDS[state]);
-  else say("Back at the server. The call went on.");
+  if (state !== "closed") say((call ? LINK_IN_WORDS_IN_A_CALL : LINK_IN_WORDS)[state]);
+  else if (call) ended(CLOSED_IN_WORDS[gateway.closeCode] ?? "The server does not go on with this call."); // whoever comes in is told by `refused`
+}
+
+function hearOver({ reason, refusal }) {
+  if (!refusal) ended(`The call is over (${reason.replaceAll("_", " ")}).`);
+  else if (refusal.status === 404) ended("The call is over: its room was closed while the server could not be reached.");
+  else if (refusal.status === 403) ended(REFUSED_IN_WORDS[403]);
+  else ended(`You could not come back into the call (${refusal.message}).`, { mayReturn: true });
 }
 
 function showPeer({ clientId, stream, state, canWrite }) {
@@ -176,10 +191,11 @@ function showText(who, text) {
   line.scrollIntoView({ block: "nearest" });
 }
 
-function ended(words) {
+/** The call is over here; who may return does so by a press of the button, never by loading the page. */
+function ended(words, { mayReturn = false } = {}) {
   release();
   sessionStorage.removeItem("me");
-  forgetLink();
+  if (!mayReturn) forgetLink();
   offerStart();
   say(words);
 }

@@ -1,0 +1,113 @@
+"""A server that cannot be reached for a while: what two have with each other goes on, and who comes back sits again (S-30, S-31)."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from .call_page import (
+    CONNECTED,
+    MOVES,
+    Place,
+    Way,
+    follow,
+    picture,
+    reads,
+    start,
+    told,
+    two_in_a_call,
+    write,
+    write_to_each_other,
+)
+from .chromium import Page, chromium
+
+pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
+
+LINKED = 'signal_gateway_room_members{linked="yes"}'
+STREAM = "document.querySelector('figure[data-state=connected] video').srcObject.id"
+KEEPS_CONNECTIONS = """
+const Connection = RTCPeerConnection;
+window.connections = [];
+window.RTCPeerConnection = class extends Connection {
+    constructor(...how) {
+        super(...how);
+        connections.push(this);
+    }
+};
+"""
+GUEST = slice(-1, None)
+"""Of the links: the guest's, which came last."""
+
+
+async def says(page: Page, words: str) -> None:
+    """Wait until its line of state has these words."""
+    await page.until(f"document.getElementById('state').textContent.includes('{words}')")
+
+
+async def test_a_link_that_is_lost_for_less_than_the_grace_cuts_nothing_and_what_broke_meanwhile_is_made_anew(
+    tmp_path: Path, nursery: trio.Nursery
+):
+    place = Place(tmp_path / "gateway", '[media]\nstun_url = ""')
+    way = Way(place)
+    await nursery.start(way.run)
+    with place.served() as server:
+        async with chromium(tmp_path / "profile") as browser:
+            host, guest = await browser.page(), await browser.page()
+            for page in (host, guest):
+                await page.call("Page.addScriptToEvaluateOnNewDocument", source=KEEPS_CONNECTIONS)
+            await follow(guest, await start(host, place))
+            await write_to_each_other(host, guest, "Hello")
+            streams = [await page.run(STREAM) for page in (host, guest)]
+
+            way.close(GUEST)
+            await says(guest, "The call goes on")
+            assert await guest.run(MOVES)
+            way.open()
+            await says(guest, "Back at the server. The call went on.")
+            await trio.to_thread.run_sync(server.wait_for_metric, LINKED, 2)
+            await write(guest, "still the same")
+            await reads(host, "still the same")
+            assert [await page.run(STREAM) for page in (host, guest)] == streams
+            assert [await page.run("connections.length") for page in (host, guest)] == [1, 1]
+
+            way.close(slice(0, 1))
+            await says(host, "The call goes on")
+            await guest.run("connections.at(-1).close()")
+            await host.until("connections.at(-1).connectionState !== 'connected'")
+            way.open()
+            for page in (host, guest):
+                await page.until("connections.length === 2")
+                await page.until(f"{CONNECTED} === 1")
+            await write_to_each_other(host, guest, "made anew")
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_whoever_was_away_for_longer_than_the_grace_sits_again_or_is_told_that_the_room_is_over(
+    tmp_path: Path, nursery: trio.Nursery
+):
+    place = Place(tmp_path / "gateway", "[rooms]\ndeparture_grace_s = 1")
+    way = Way(place)
+    await nursery.start(way.run)
+    with place.served() as server:
+        async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
+            way.close(GUEST)
+            await host.until(f"{CONNECTED} === 0")  # the room has given its seat away
+            await says(guest, "The call goes on")
+            await picture(guest, tmp_path, "away")
+            way.open()
+            for page in (host, guest):
+                await page.until(f"{CONNECTED} === 1")
+            await trio.to_thread.run_sync(server.wait_for_metric, LINKED, 2)
+            await write_to_each_other(host, guest, "here again")
+
+            way.close()
+            await trio.to_thread.run_sync(server.wait_for_metric, 'signal_gateway_rooms{state="active"}', 0)
+            way.open()
+            for page in (host, guest):
+                await told(page, "The call is over: its room was closed while the server could not be reached.")
+            await picture(guest, tmp_path, "closed")
+            await follow(guest, await start(host, place))
+            await write_to_each_other(host, guest, "in another room")
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()
