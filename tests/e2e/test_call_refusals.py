@@ -65,6 +65,32 @@ async def test_a_page_that_comes_back_to_a_room_that_is_over_or_bars_it_says_so_
             assert browser.faults == []
 
 
+async def test_who_is_taken_out_of_a_call_is_told_so_and_comes_back_by_their_own_hand_alone(tmp_path: Path):
+    place = Place(tmp_path / "gateway")
+    with place.served():
+        operator = Operator(place)
+        async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
+            room_id = room_of(await link_of(host))
+            await guest.run("window.tracks = document.getElementById('own').srcObject.getTracks(); tracks.length")
+            operator.ask("DELETE", f"/rooms/{room_id}/members/{operator.receiver(room_id)}")
+            await told(guest, "You were taken out of the call.")
+            assert await guest.run("tracks.map((track) => track.readyState)") == ["ended", "ended"]
+            await picture(guest, tmp_path, "kicked")
+            await host.until(f"{CONNECTED} === 0")
+            await guest.call("Page.reload")
+            await told(guest, "You were invited to a call.")
+            await guest.run("document.getElementById('start').click()")
+            for page in (host, guest):
+                await page.until(f"{CONNECTED} === 1")
+
+            operator.ask("DELETE", f"/rooms/{room_id}/members/{operator.receiver(room_id)}?ban=true")
+            await told(guest, "You were taken out of this call, and may not come back.")
+            await picture(guest, tmp_path, "banned-within")
+            await guest.call("Page.reload")
+            await told(guest, "Start a call, and send its link")
+            assert browser.faults == []
+
+
 async def test_a_page_that_the_media_backend_does_not_let_in_yet_can_try_again(tmp_path: Path, nursery: trio.Nursery):
     fake = FakeCloudflare(APP_ID, APP_SECRET)
     base_url = await nursery.start(fake.run)

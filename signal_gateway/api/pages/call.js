@@ -159,9 +159,10 @@ function hearLink(state) {
 }
 
 function hearOver({ reason, refusal }) {
-  if (!refusal) ended(`The call is over (${reason.replaceAll("_", " ")}).`);
+  if (reason === "kicked") ended("You were taken out of the call.", { mayReturn: true });
+  else if (reason === "banned" || refusal?.status === 403) ended(REFUSED_IN_WORDS[403], { staysWho: true });
+  else if (!refusal) ended(`The call is over (${reason.replaceAll("_", " ")}).`);
   else if (refusal.status === 404) ended("The call is over: its room was closed while the server could not be reached.");
-  else if (refusal.status === 403) ended(REFUSED_IN_WORDS[403]);
   else ended(`You could not come back into the call (${refusal.message}).`, { mayReturn: true });
 }
 
@@ -192,9 +193,9 @@ function showText(who, text) {
 }
 
 /** The call is over here; who may return does so by a press of the button, never by loading the page. */
-function ended(words, { mayReturn = false } = {}) {
+function ended(words, { mayReturn = false, staysWho = false } = {}) {
   release();
-  sessionStorage.removeItem("me");
+  if (!staysWho) sessionStorage.removeItem("me");
   if (!mayReturn) forgetLink();
   offerStart();
   say(words);

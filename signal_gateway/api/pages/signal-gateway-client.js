@@ -210,8 +210,13 @@ export class SignalGateway extends EventTarget {
       this.#answer(requestId, isRefused ? new Refused(message.data) : message.data);
       return;
     }
-    if (message.type === "room_event" && message.data.event === "room_terminated") this.#seats.delete(message.data.room_id);
+    if (message.type === "room_event" && this.#endsStay(message.data)) this.#seats.delete(message.data.room_id);
     this.dispatchEvent(new CustomEvent(message.type, { detail: message.data }));
+  }
+
+  /** Nobody is told of their own leaving but who was taken out: coming back is for them to decide. */
+  #endsStay({ event, client_id: clientId }) {
+    return event === "room_terminated" || (event === "member_left" && clientId === this.#clientId);
   }
 
   #answer(requestId, result) {
@@ -269,7 +274,8 @@ function isWell({ connection, channel }) {
 /**
  * The connections of one member to all others of a room: whoever was there first offers to who comes, or comes back.
  * Events: `peer` (detail: { clientId, stream, state }), `gone` (detail: clientId), `text` (detail: { from, text }), `away` and `back` (detail as of
- * the gateway's `seat`), `over` (detail: { reason }, or { reason: "refused", refusal } of one who wanted to come back).
+ * the gateway's `seat`), `over` (detail: { reason }, as of `room_terminated`, or "kicked" or "banned"; or { reason: "refused", refusal } of one who
+ * wanted to come back).
  *
  * What two members have with each other does not go through the gateway, and goes on while that cannot be reached. Whoever comes back to
  * the room keeps the connections that work and drops the others; those who hear that somebody has returned keep theirs while it works, and
@@ -349,6 +355,7 @@ export class Call extends EventTarget {
 
   #hearEvent(event) {
     if (event.event === "member_joined" && event.reason !== "promoted" && this.#isIn) this.#meetAgain(event.client_id, event.reason);
+    else if (event.event === "member_left" && event.client_id === this.#gateway.clientId) this.#end({ reason: event.reason });
     else if (event.event === "member_left") this.#drop(event.client_id);
     else if (event.event === "room_terminated") this.#end({ reason: event.reason });
   }
