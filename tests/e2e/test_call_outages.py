@@ -1,5 +1,6 @@
 """A server that cannot be reached for a while: what two have with each other goes on, and who comes back sits again (S-30, S-31)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from .call_page import (
     follow,
     picture,
     reads,
+    room_of,
     start,
     told,
     two_in_a_call,
@@ -35,6 +37,15 @@ window.RTCPeerConnection = class extends Connection {
     }
 };
 """
+KEEPS_LINK = """
+const Link = WebSocket;
+window.WebSocket = class extends Link {
+    constructor(...where) {
+        super(...where);
+        window.link = this;
+    }
+};
+"""
 GUEST = slice(-1, None)
 """Of the links: the guest's, which came last."""
 
@@ -42,6 +53,17 @@ GUEST = slice(-1, None)
 async def says(page: Page, words: str) -> None:
     """Wait until its line of state has these words."""
     await page.until(f"document.getElementById('state').textContent.includes('{words}')")
+
+
+async def say(page: Page, kind: str, **data: str) -> None:
+    """Send a message by the page's own link, which the page knows nothing of."""
+    await page.run(f"link.send({json.dumps(json.dumps({'type': kind, 'data': {'version': '1.0.0', **data}}))})")
+
+
+async def lose_seat(page: Page, room_id: str) -> None:
+    """Give it up behind the page's back: it is as if the room had given it to nobody."""
+    client_id = await page.run("JSON.parse(sessionStorage.getItem('me')).clientId")
+    await say(page, "webrtc_room_leave", client_id=client_id, room_id=room_id)
 
 
 async def test_a_link_that_is_lost_for_less_than_the_grace_cuts_nothing_and_what_broke_meanwhile_is_made_anew(
@@ -105,9 +127,36 @@ async def test_whoever_was_away_for_longer_than_the_grace_sits_again_or_is_told_
             await trio.to_thread.run_sync(server.wait_for_metric, 'signal_gateway_rooms{state="active"}', 0)
             way.open()
             for page in (host, guest):
-                await told(page, "The call is over: its room was closed while the server could not be reached.")
+                await told(page, "The call is over: its room was closed meanwhile.")
             await picture(guest, tmp_path, "closed")
             await follow(guest, await start(host, place))
             await write_to_each_other(host, guest, "in another room")
             assert browser.faults == []
     nursery.cancel_scope.cancel()
+
+
+async def test_a_signal_that_is_refused_for_want_of_a_seat_brings_it_back_or_tells_that_the_room_is_over(tmp_path: Path):
+    place = Place(tmp_path / "gateway", '[media]\nstun_url = ""')  # no candidate comes late
+    with place.served():
+        async with chromium(tmp_path / "profile") as browser:
+            host, guest = await browser.page(), await browser.page()
+            for page in (host, guest):
+                await page.call("Page.addScriptToEvaluateOnNewDocument", source=KEEPS_LINK)
+            link = await start(host, place)
+            await follow(guest, link)
+            for page in (host, guest):
+                await page.until(f"{CONNECTED} === 1")
+            room_id = room_of(link)
+
+            await lose_seat(guest, room_id)
+            await host.until(f"{CONNECTED} === 0")
+            await say(guest, "signal_offer", room_id=room_id, sdp="v=0")
+            for page in (host, guest):
+                await page.until(f"{CONNECTED} === 1")
+            await write_to_each_other(host, guest, "here again")
+
+            for page in (host, guest):
+                await lose_seat(page, room_id)
+            await say(guest, "signal_offer", room_id=room_id, sdp="v=0")
+            await told(guest, "The call is over: its room was closed meanwhile.")
+            assert browser.faults == []

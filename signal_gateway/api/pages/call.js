@@ -120,13 +120,13 @@ async function enter() {
   at("own").srcObject = media;
   gateway = new SignalGateway({ url: settings.websocket_url, clientId: me.clientId, token });
   gateway.addEventListener("state", ({ target, detail }) => target === gateway && hearLink(detail));
-  gateway.addEventListener("error", (event) => event.detail.status !== 404 && say(event.detail.message));
+  gateway.addEventListener("error", ({ target, detail }) => target === gateway && hearError(detail));
   await gateway.open();
   const entered = new Call(gateway, room, media);
   entered.addEventListener("peer", (event) => showPeer(event.detail));
   entered.addEventListener("gone", (event) => document.getElementById(`of-${event.detail}`)?.remove());
   entered.addEventListener("text", (event) => showText("Them", event.detail.text));
-  entered.addEventListener("away", ({ detail }) => detail.refusal && say(`You cannot come back yet (${detail.refusal.message}). The call goes on; trying again…`));
+  entered.addEventListener("away", ({ detail }) => detail.refusal && say(notYet(detail.refusal)));
   entered.addEventListener("back", () => say(call.peers.size ? "Back at the server. The call went on." : "Back in the call. Waiting for others."));
   entered.addEventListener("over", ({ detail }) => call === entered && hearOver(detail));
   await entered.join(me.role);
@@ -158,11 +158,19 @@ function hearLink(state) {
   else if (call) ended(CLOSED_IN_WORDS[gateway.closeCode] ?? "The server does not go on with this call."); // whoever comes in is told by `refused`
 }
 
+function notYet(refusal) {
+  return `You cannot come back yet (${refusal.message}). The call goes on; trying again…`;
+}
+
+function hearError({ status, message }) {
+  if (status !== 404) say(message); // of a signal: its member has left and is seen to be gone, or we have, and are told by `back` or `over`
+}
+
 function hearOver({ reason, refusal }) {
   if (reason === "kicked") ended("You were taken out of the call.", { mayReturn: true });
   else if (reason === "banned" || refusal?.status === 403) ended(REFUSED_IN_WORDS[403], { staysWho: true });
   else if (!refusal) ended(`The call is over (${reason.replaceAll("_", " ")}).`);
-  else if (refusal.status === 404) ended("The call is over: its room was closed while the server could not be reached.");
+  else if (refusal.status === 404) ended("The call is over: its room was closed meanwhile.");
   else ended(`You could not come back into the call (${refusal.message}).`, { mayReturn: true });
 }
 

@@ -12,6 +12,7 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 const BEAT_MS = 25_000;
 const PROTOCOL_ERRORS = [1002, 1007, 1009];
+const ALREADY_IN = "Client already in room";
 const DOUBT_MS = 20_000;
 
 /** A request that was refused: `status` is HTTP-like, `reason` a stable word where the gateway gave one. */
@@ -32,7 +33,8 @@ export class Refused extends Error {
  * One client's link. Events: `state` (detail: "connecting", "open", "waiting", "closed"), and one of its lower-case name for each message that
  * the gateway says unasked: `signal_offer`, `signal_answer`, `signal_ice_candidate`, `room_event`, `error`.
  *
- * Whoever has come into a room by `sit` is brought back to it after each loss of the link, and told by `seat` events, whose detail is
+ * Whoever has come into a room by `sit` is brought back to it after each loss of the link, and when a signal is refused because there is no such
+ * room or seat, and is told by `seat` events, whose detail is
  * { room_id, state }: "away" (the link is lost, or the gateway cannot take us back yet: `refusal`), "back" (`joined`, the answer to JOIN: whatever
  * was signalled before holds no more, the others have been told that we returned) or "gone" (`refusal`: the room is over, or not for us any more).
  */
@@ -46,6 +48,7 @@ export class SignalGateway extends EventTarget {
   #isWanted = false;
   #timers = new Set();
   #seats = new Map();
+  #sitting = new Map();
 
   constructor({ url, clientId, token }) {
     super();
@@ -153,9 +156,17 @@ export class SignalGateway extends EventTarget {
     for (const roomId of this.#seats.keys()) this.#sitAgain(roomId);
   }
 
-  /** After an outage nobody can know whether the seat was kept: JOIN takes it again, or a new one, or says that there is none. */
+  /** Once at a time for each room and link. */
   async #sitAgain(roomId) {
     const socket = this.#socket;
+    if (this.#sitting.get(roomId) === socket) return;
+    this.#sitting.set(roomId, socket);
+    await this.#takeSeat(roomId, socket);
+    if (this.#sitting.get(roomId) === socket) this.#sitting.delete(roomId);
+  }
+
+  /** Nobody can know whether the seat was kept: JOIN takes it again, or a new one, or says that there is none. */
+  async #takeSeat(roomId, socket) {
     for (let tries = 0; ; tries++) {
       let refusal;
       try {
@@ -170,6 +181,7 @@ export class SignalGateway extends EventTarget {
         socket.close(); // not answered: nobody knows on which side of the door we are, but a new link makes it clear
         return;
       }
+      if (refusal.message === ALREADY_IN) return; // by this very link: nothing was lost
       if (!refusal.isForNow) {
         this.#seats.delete(roomId);
         this.#tellSeat(roomId, "gone", { refusal });
@@ -212,6 +224,8 @@ export class SignalGateway extends EventTarget {
     }
     if (message.type === "room_event" && this.#endsStay(message.data)) this.#seats.delete(message.data.room_id);
     this.dispatchEvent(new CustomEvent(message.type, { detail: message.data }));
+    const lacksRoom = message.type === "error" && message.data.reason === "room_not_found"; // of a signal: it does not say for which room
+    if (lacksRoom) for (const roomId of this.#seats.keys()) this.#sitAgain(roomId);
   }
 
   /** Nobody is told of their own leaving but who was taken out: coming back is for them to decide. */
