@@ -12,9 +12,22 @@ from urllib.parse import parse_qs, urlsplit
 
 import trio
 
+from tests.bridges.cloudflare_made import APP_ID, APP_SECRET
+
 from .chromium import Browser, Page
 from .server import Server, command, running
 
+MEDIA = f"""
+[media]
+mode = "cloudflare"
+[cloudflare]
+app_id = "{APP_ID}"
+app_secret = "{APP_SECRET}"
+base_url = "{{base_url}}/v1"
+attempts_max = 1
+failures_max = 1000
+"""
+"""Rooms on the stand-in of a media backend, at `base_url`."""
 CONNECTED = "document.querySelectorAll('figure[data-state=connected]').length"
 MOVES = """(async () => {
     const video = document.querySelector('figure[data-state=connected] video');

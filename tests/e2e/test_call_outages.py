@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from signal_gateway.testing.fake_cloudflare import FakeCloudflare
+from signal_gateway.testing.fake_http import Fault
+from tests.bridges.cloudflare_made import APP_ID, APP_SECRET
+
 from .call_page import (
     CONNECTED,
+    MEDIA,
     MOVES,
     Place,
     Way,
@@ -160,3 +165,29 @@ async def test_a_signal_that_is_refused_for_want_of_a_seat_brings_it_back_or_tel
             await say(guest, "signal_offer", room_id=room_id, sdp="v=0")
             await told(guest, "The call is over: its room was closed meanwhile.")
             assert browser.faults == []
+
+
+async def test_a_media_backend_that_is_down_when_somebody_comes_back_leaves_what_they_have_with_each_other(
+    tmp_path: Path, nursery: trio.Nursery
+):
+    fake = FakeCloudflare(APP_ID, APP_SECRET)
+    place = Place(tmp_path / "gateway", MEDIA.format(base_url=await nursery.start(fake.run)))
+    way = Way(place)
+    await nursery.start(way.run)
+    with place.served():
+        async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
+            stream = await guest.run(STREAM)
+            way.close(GUEST)
+            await says(guest, "The call goes on")
+            fake.faults.extend([Fault("status", status=503)] * 30)
+            way.open()
+            await says(guest, "You cannot come back yet (Media backend unavailable).")
+            assert await guest.run(MOVES)
+            await picture(guest, tmp_path, "not-yet")
+            fake.faults.clear()
+            await says(guest, "Back at the server. The call went on.")
+            assert await guest.run(STREAM) == stream
+            await write(guest, "still the same")
+            await reads(host, "still the same")
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()

@@ -9,21 +9,10 @@ from signal_gateway.testing.fake_cloudflare import FakeCloudflare
 from signal_gateway.testing.fake_http import Fault
 from tests.bridges.cloudflare_made import APP_ID, APP_SECRET
 
-from .call_page import CONNECTED, Operator, Place, follow, link_of, picture, room_of, start, told, two_in_a_call, write_to_each_other
+from .call_page import CONNECTED, MEDIA, Operator, Place, follow, link_of, picture, room_of, start, told, two_in_a_call, write_to_each_other
 from .chromium import Page, chromium
 
 pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
-
-MEDIA = """
-[media]
-mode = "cloudflare"
-[cloudflare]
-app_id = "{app_id}"
-app_secret = "{app_secret}"
-base_url = "{base_url}/v1"
-attempts_max = 1
-failures_max = 1000
-"""
 
 
 async def leave_it(page: Page) -> None:
@@ -94,7 +83,7 @@ async def test_who_is_taken_out_of_a_call_is_told_so_and_comes_back_by_their_own
 async def test_a_page_that_the_media_backend_does_not_let_in_yet_can_try_again(tmp_path: Path, nursery: trio.Nursery):
     fake = FakeCloudflare(APP_ID, APP_SECRET)
     base_url = await nursery.start(fake.run)
-    place = Place(tmp_path / "gateway", MEDIA.format(app_id=APP_ID, app_secret=APP_SECRET, base_url=base_url))
+    place = Place(tmp_path / "gateway", MEDIA.format(base_url=base_url))
     with place.served():
         async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
             fake.faults.extend([Fault("status", status=503)] * 30)  # whatever is asked of it meanwhile
