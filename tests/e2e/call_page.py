@@ -37,6 +37,18 @@ MOVES = """(async () => {
 })()"""
 FRAMES_SHOWN = "document.querySelector('figure[data-state=connected] video').getVideoPlaybackQuality().totalVideoFrames"
 
+KEEPS_CONNECTIONS = """
+const Connection = RTCPeerConnection;
+window.connections = [];
+window.RTCPeerConnection = class extends Connection {
+    constructor(...how) {
+        super(...how);
+        connections.push(this);
+    }
+};
+"""
+"""Said before a page is loaded: `connections` are all that it has made."""
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on at the moment."""

@@ -12,6 +12,7 @@ from tests.bridges.cloudflare_made import APP_ID, APP_SECRET
 
 from .call_page import (
     CONNECTED,
+    KEEPS_CONNECTIONS,
     MEDIA,
     MOVES,
     Place,
@@ -32,16 +33,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.tool("chromium")]
 
 LINKED = 'signal_gateway_room_members{linked="yes"}'
 STREAM = "document.querySelector('figure[data-state=connected] video').srcObject.id"
-KEEPS_CONNECTIONS = """
-const Connection = RTCPeerConnection;
-window.connections = [];
-window.RTCPeerConnection = class extends Connection {
-    constructor(...how) {
-        super(...how);
-        connections.push(this);
-    }
-};
-"""
 KEEPS_LINK = """
 const Link = WebSocket;
 window.WebSocket = class extends Link {
