@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 import trio
 
-from .call_page import CONNECTED, FRAMES_SHOWN, MOVES, Place, can_write, follow, reads, start, write
+from .call_page import CONNECTED, FRAMES_SHOWN, KEEPS_CONNECTIONS, MOVES, Place, Way, can_write, follow, reads, start, write
 from .chromium import Page, chromium
 from .server import ROOT
 
@@ -100,3 +100,24 @@ async def test_aiortc_sends_and_a_browser_comes_in(place: Place, tmp_path: Path)
             await follow(page, link)
             await talk(page, process)
             assert browser.faults == []
+
+
+async def test_a_browser_that_comes_back_follows_a_peer_that_begins_anew(place: Place, tmp_path: Path, nursery: trio.Nursery):
+    """The page would keep the connection, which works; the peer does as the protocol says, and offers another one."""
+    way = Way(place)
+    await nursery.start(way.run)
+    with place.served():
+        made = make_room(place)
+        link = f"{place.call}#{urlencode({'room': made['room_id'], 'token': made['token']})}"
+        async with chromium(tmp_path / "profile") as browser, peer(place, made["room_id"], "sender") as process:
+            page = await browser.page()
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=KEEPS_CONNECTIONS)
+            await follow(page, link)
+            await can_write(page)
+            way.close()
+            await page.until("document.getElementById('state').textContent.includes('The call goes on')")
+            way.open()
+            await page.until("connections.length === 2")
+            await talk(page, process)
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()

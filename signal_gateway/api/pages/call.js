@@ -14,8 +14,22 @@ const IN_WORDS = {
 const LINK_IN_WORDS = {
   connecting: "Connecting to the server…",
   open: "Connected to the server.",
+  waiting: "The server cannot be reached. Trying again…",
+};
+const LINK_IN_WORDS_IN_A_CALL = {
+  connecting: "The server cannot be reached. The call goes on; trying again…",
+  open: "The server is there again. Coming back into the call…",
   waiting: "The server cannot be reached. The call goes on; trying again…",
-  closed: "Disconnected from the server.",
+};
+const CLOSED_IN_WORDS = {
+  4003: "The link of this call has expired.",
+  4500: "This call is open in another window.",
+  4501: "The link of this call is not good any more.",
+};
+const REFUSED_IN_WORDS = {
+  401: "The link of this call has expired, or was never right.",
+  403: "You were taken out of this call, and may not come back.",
+  404: "This call is over, or its link is wrong.",
 };
 
 let settings;
@@ -28,10 +42,14 @@ function linked() {
   return given.get("room") && given.get("token") ? { room: given.get("room"), token: given.get("token") } : null;
 }
 
-/** This tab's name in one room: the same after the page was loaded again, another one in another tab. */
+/** This tab's name in one room, if it has been there: the same after the page was loaded again, another one in another tab. */
+function known(room) {
+  const me = JSON.parse(sessionStorage.getItem("me") ?? "null");
+  return me?.room === room ? me : null;
+}
+
 function myself(room) {
-  const known = JSON.parse(sessionStorage.getItem("me") ?? "null");
-  if (known?.room === room) return known;
+  if (known(room)) return known(room);
   const me = { room, clientId: `guest-${crypto.randomUUID()}`, role: "receiver" };
   sessionStorage.setItem("me", JSON.stringify(me));
   return me;
@@ -39,19 +57,21 @@ function myself(room) {
 
 async function begin() {
   settings = await (await fetch("/call/settings")).json();
-  if (linked()) {
-    at("invitation").textContent = "You were invited to a call.";
-    at("start").textContent = "Join the call";
-    if (sessionStorage.getItem("me") && JSON.parse(sessionStorage.getItem("me")).room === linked().room) {
-      await enter(); // it was here before: the page was loaded again
-      return;
-    }
-  } else {
-    at("invitation").textContent = "Start a call, and send its link to whoever is to join.";
-    at("operator").hidden = settings.makes_rooms;
-  }
-  at("begin").hidden = false;
+  offerStart();
   say("Ready.");
+  if (!linked() || !known(linked().room)) return;
+  at("invitation").textContent = "Coming back to the call…"; // it was here before: the page was loaded again
+  await start();
+}
+
+/** Show how to begin, or with a link how to come in, and nothing of a call. */
+function offerStart(trouble = "") {
+  at("call").hidden = true;
+  at("begin").hidden = false;
+  at("start").textContent = linked() ? "Join the call" : "Start a call";
+  at("invitation").textContent = linked() ? "You were invited to a call." : "Start a call, and send its link to whoever is to join.";
+  at("operator").hidden = linked() !== null || settings.makes_rooms;
+  at("trouble").textContent = trouble;
 }
 
 async function start() {
@@ -59,12 +79,25 @@ async function start() {
   at("trouble").textContent = "";
   try {
     if (!linked()) await makeRoom();
-    await enter();
+    await enter().catch(refused);
   } catch (error) {
     at("trouble").textContent = error.message;
   } finally {
     at("start").disabled = false;
   }
+}
+
+/** What was refused is told, and how to begin is shown again. What can be right yet is kept: for another try, by hand or by loading the page. */
+function refused(error) {
+  const closeCode = gateway?.closeCode;
+  const isForGood = error.status in REFUSED_IN_WORDS;
+  release();
+  if (isForGood) forgetLink();
+  if ((isForGood && error.status !== 403) || closeCode === 4500) sessionStorage.removeItem("me"); // who was banned stays who they are
+  if (isForGood) offerStart(REFUSED_IN_WORDS[error.status]);
+  else if (closeCode === 4500) offerStart("This call is open in another window.");
+  else offerStart(`You cannot come in now (${error.message}). Try again in a while.`);
+  say("Not in a call.");
 }
 
 async function makeRoom() {
@@ -86,15 +119,18 @@ async function enter() {
   media ??= await openMedia();
   at("own").srcObject = media;
   gateway = new SignalGateway({ url: settings.websocket_url, clientId: me.clientId, token });
-  gateway.addEventListener("state", (event) => hearLink(event.detail));
-  gateway.addEventListener("error", (event) => event.detail.status !== 404 && say(event.detail.message));
+  gateway.addEventListener("state", ({ target, detail }) => target === gateway && hearLink(detail));
+  gateway.addEventListener("error", ({ target, detail }) => target === gateway && hearError(detail));
   await gateway.open();
-  call = new Call(gateway, room, media);
-  call.addEventListener("peer", (event) => showPeer(event.detail));
-  call.addEventListener("gone", (event) => document.getElementById(`of-${event.detail}`)?.remove());
-  call.addEventListener("text", (event) => showText("Them", event.detail.text));
-  call.addEventListener("over", (event) => ended(`The call is over (${event.detail.replaceAll("_", " ")}).`));
-  await call.join(me.role);
+  const entered = new Call(gateway, room, media);
+  entered.addEventListener("peer", (event) => showPeer(event.detail));
+  entered.addEventListener("gone", (event) => document.getElementById(`of-${event.detail}`)?.remove());
+  entered.addEventListener("text", (event) => showText("Them", event.detail.text));
+  entered.addEventListener("away", ({ detail }) => detail.refusal && say(notYet(detail.refusal)));
+  entered.addEventListener("back", () => say(call.peers.size ? "Back at the server. The call went on." : "Back in the call. Waiting for others."));
+  entered.addEventListener("over", ({ detail }) => call === entered && hearOver(detail));
+  await entered.join(me.role);
+  call = entered;
   at("begin").hidden = true;
   at("call").hidden = false;
   at("link").value = location.href;
@@ -104,7 +140,12 @@ async function enter() {
 async function openMedia() {
   for (const wanted of [{ audio: true, video: true }, { audio: true }, { video: true }]) {
     try {
-      return await navigator.mediaDevices.getUserMedia(wanted);
+      const opened = await navigator.mediaDevices.getUserMedia(wanted);
+      for (const [kind, button] of [["audio", "microphone"], ["video", "camera"]]) {
+        const isOn = at(button).getAttribute("aria-pressed") === "true"; // as it was left in the call before
+        opened.getTracks().filter((track) => track.kind === kind).forEach((track) => (track.enabled = isOn));
+      }
+      return opened;
     } catch (error) {
       if (error.name === "NotAllowedError") say("Camera and microphone were not allowed: you can read, write, see and hear.");
     }
@@ -113,10 +154,24 @@ async function openMedia() {
 }
 
 function hearLink(state) {
-  if (state === "closed" && gateway?.closeCode === 4003) ended("The link of this call has expired.");
-  else if (state === "closed" && gateway?.closeCode === 4500) ended("This call is open in another window.");
-  else if (state !== "open" || !call?.peers.size) say(LINK_IN_WORDS[state]);
-  else say("Back at the server. The call went on.");
+  if (state !== "closed") say((call ? LINK_IN_WORDS_IN_A_CALL : LINK_IN_WORDS)[state]);
+  else if (call) ended(CLOSED_IN_WORDS[gateway.closeCode] ?? "The server does not go on with this call."); // whoever comes in is told by `refused`
+}
+
+function notYet(refusal) {
+  return `You cannot come back yet (${refusal.message}). The call goes on; trying again…`;
+}
+
+function hearError({ status, message }) {
+  if (status !== 404) say(message); // of a signal: its member has left and is seen to be gone, or we have, and are told by `back` or `over`
+}
+
+function hearOver({ reason, refusal }) {
+  if (reason === "kicked") ended("You were taken out of the call.", { mayReturn: true });
+  else if (reason === "banned" || refusal?.status === 403) ended(REFUSED_IN_WORDS[403], { staysWho: true });
+  else if (!refusal) ended(`The call is over (${reason.replaceAll("_", " ")}).`);
+  else if (refusal.status === 404) ended("The call is over: its room was closed meanwhile.");
+  else ended(`You could not come back into the call (${refusal.message}).`, { mayReturn: true });
 }
 
 function showPeer({ clientId, stream, state, canWrite }) {
@@ -145,20 +200,29 @@ function showText(who, text) {
   line.scrollIntoView({ block: "nearest" });
 }
 
-function ended(words) {
-  gateway?.close();
-  gateway = call = null;
-  sessionStorage.removeItem("me");
+/** The call is over here; who may return does so by a press of the button, never by loading the page. */
+function ended(words, { mayReturn = false, staysWho = false } = {}) {
+  release();
+  if (!staysWho) sessionStorage.removeItem("me");
+  if (!mayReturn) forgetLink();
+  offerStart();
+  say(words);
+}
+
+/** Out of the call: no link, no camera, no microphone, nobody to be seen. */
+function release() {
+  const [left, leftCall] = [gateway, call];
+  gateway = call = null; // what these say from now on is of the past
+  leftCall?.close();
+  left?.close();
   media?.getTracks().forEach((track) => track.stop());
   media = null;
+  at("own").srcObject = null;
   document.querySelectorAll("#people figure:not(#me)").forEach((figure) => figure.remove());
-  at("call").hidden = true;
-  at("begin").hidden = false;
+}
+
+function forgetLink() {
   history.replaceState(null, "", location.pathname);
-  at("start").textContent = "Start a call";
-  at("invitation").textContent = words;
-  at("operator").hidden = settings.makes_rooms;
-  say(words);
 }
 
 function toggle(button, kind, words) {
@@ -188,4 +252,5 @@ at("write").addEventListener("submit", (event) => {
   showText("You", text);
   at("text").value = "";
 });
+addEventListener("hashchange", () => gateway || offerStart()); // another link, in the same tab
 begin().catch((error) => say(`This page does not work here: ${error.message}`));

@@ -4,7 +4,7 @@
 //   const gateway = new SignalGateway({ url: "ws://127.0.0.1:8080/ws", clientId: "guest-1", token: "..." });
 //   gateway.addEventListener("signal_offer", (event) => ...event.detail...);
 //   await gateway.open();
-//   const room = await gateway.join(roomId, "receiver");
+//   const room = await gateway.sit(roomId, "receiver");
 
 const VERSION = "1.0.0";
 const REQUEST_MS = 10_000;
@@ -12,6 +12,8 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 const BEAT_MS = 25_000;
 const PROTOCOL_ERRORS = [1002, 1007, 1009];
+const ALREADY_IN = "Client already in room";
+const DOUBT_MS = 20_000;
 
 /** A request that was refused: `status` is HTTP-like, `reason` a stable word where the gateway gave one. */
 export class Refused extends Error {
@@ -20,11 +22,21 @@ export class Refused extends Error {
     this.status = data.status;
     this.reason = data.reason;
   }
+
+  /** Whether the same request may be granted later: the server, not the request, was the cause. */
+  get isForNow() {
+    return this.status >= 500 || this.status === 429;
+  }
 }
 
 /**
  * One client's link. Events: `state` (detail: "connecting", "open", "waiting", "closed"), and one of its lower-case name for each message that
  * the gateway says unasked: `signal_offer`, `signal_answer`, `signal_ice_candidate`, `room_event`, `error`.
+ *
+ * Whoever has come into a room by `sit` is brought back to it after each loss of the link, and when a signal is refused because there is no such
+ * room or seat, and is told by `seat` events, whose detail is
+ * { room_id, state }: "away" (the link is lost, or the gateway cannot take us back yet: `refusal`), "back" (`joined`, the answer to JOIN: whatever
+ * was signalled before holds no more, the others have been told that we returned) or "gone" (`refusal`: the room is over, or not for us any more).
  */
 export class SignalGateway extends EventTarget {
   #url;
@@ -35,6 +47,8 @@ export class SignalGateway extends EventTarget {
   #tries = 0;
   #isWanted = false;
   #timers = new Set();
+  #seats = new Map();
+  #sitting = new Map();
 
   constructor({ url, clientId, token }) {
     super();
@@ -43,6 +57,7 @@ export class SignalGateway extends EventTarget {
     this.#token = token;
     this.state = "closed";
     this.closeCode = null;
+    this.refusal = null;
   }
 
   get clientId() {
@@ -67,6 +82,7 @@ export class SignalGateway extends EventTarget {
   /** Say goodbye, and do not come back. */
   close() {
     this.#isWanted = false;
+    this.#seats.clear();
     this.#socket?.close(1000);
     this.#becomes("closed");
   }
@@ -92,7 +108,15 @@ export class SignalGateway extends EventTarget {
     return this.ask("webrtc_room_join", { client_id: this.#clientId, room_id: roomId, role, offer_sdp: null });
   }
 
+  /** Come into a room and stay in it: in the other role where this one is not to be had, and again whenever the link has been lost. */
+  async sit(roomId, role) {
+    const joined = await this.#joinAs(roomId, role);
+    this.#seats.set(roomId, role);
+    return joined;
+  }
+
   leave(roomId, reason = "left") {
+    this.#seats.delete(roomId);
     return this.ask("webrtc_room_leave", { client_id: this.#clientId, room_id: roomId, reason });
   }
 
@@ -126,8 +150,61 @@ export class SignalGateway extends EventTarget {
       return;
     }
     this.#tries = 0;
+    this.refusal = null;
     this.#beat(socket);
     this.#becomes("open");
+    for (const roomId of this.#seats.keys()) this.#sitAgain(roomId);
+  }
+
+  /** Once at a time for each room and link. */
+  async #sitAgain(roomId) {
+    const socket = this.#socket;
+    if (this.#sitting.get(roomId) === socket) return;
+    this.#sitting.set(roomId, socket);
+    await this.#takeSeat(roomId, socket);
+    if (this.#sitting.get(roomId) === socket) this.#sitting.delete(roomId);
+  }
+
+  /** Nobody can know whether the seat was kept: JOIN takes it again, or a new one, or says that there is none. */
+  async #takeSeat(roomId, socket) {
+    for (let tries = 0; ; tries++) {
+      let refusal;
+      try {
+        const joined = await this.#joinAs(roomId, this.#seats.get(roomId));
+        if (this.#seats.has(roomId)) this.#tellSeat(roomId, "back", { joined });
+        return;
+      } catch (error) {
+        refusal = error;
+      }
+      if (this.#socket !== socket || !this.#seats.has(roomId)) return; // the next link does it, or it was given up
+      if (!(refusal instanceof Refused)) {
+        socket.close(); // not answered: nobody knows on which side of the door we are, but a new link makes it clear
+        return;
+      }
+      if (refusal.message === ALREADY_IN) return; // by this very link: nothing was lost
+      if (!refusal.isForNow) {
+        this.#seats.delete(roomId);
+        this.#tellSeat(roomId, "gone", { refusal });
+        return;
+      }
+      this.#tellSeat(roomId, "away", { refusal });
+      await new Promise((resolve) => setTimeout(resolve, waitMs(tries)));
+      if (this.#socket !== socket || !this.#seats.has(roomId)) return;
+    }
+  }
+
+  /** In the other role where this one is not to be had: another one sends, or one who receives was made the sender. */
+  async #joinAs(roomId, role) {
+    try {
+      return await this.join(roomId, role);
+    } catch (error) {
+      if (error.status !== 400) throw error;
+      return this.join(roomId, role === "sender" ? "receiver" : "sender");
+    }
+  }
+
+  #tellSeat(roomId, state, more) {
+    this.dispatchEvent(new CustomEvent("seat", { detail: { room_id: roomId, state, ...more } }));
   }
 
   #beat(socket) {
@@ -145,7 +222,15 @@ export class SignalGateway extends EventTarget {
       this.#answer(requestId, isRefused ? new Refused(message.data) : message.data);
       return;
     }
+    if (message.type === "room_event" && this.#endsStay(message.data)) this.#seats.delete(message.data.room_id);
     this.dispatchEvent(new CustomEvent(message.type, { detail: message.data }));
+    const lacksRoom = message.type === "error" && message.data.reason === "room_not_found"; // of a signal: it does not say for which room
+    if (lacksRoom) for (const roomId of this.#seats.keys()) this.#sitAgain(roomId);
+  }
+
+  /** Nobody is told of their own leaving but who was taken out: coming back is for them to decide. */
+  #endsStay({ event, client_id: clientId }) {
+    return event === "room_terminated" || (event === "member_left" && clientId === this.#clientId);
   }
 
   #answer(requestId, result) {
@@ -167,10 +252,9 @@ export class SignalGateway extends EventTarget {
       this.#becomes("closed");
       return;
     }
-    // Full jitter: a fleet that lost its server at one moment does not come back in one.
-    const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
     this.#becomes("waiting");
-    setTimeout(() => this.#isWanted && this.#connect(), FIRST_WAIT_MS / 2 + Math.random() * longest);
+    for (const roomId of this.#seats.keys()) this.#tellSeat(roomId, "away");
+    setTimeout(() => this.#isWanted && this.#connect(), waitMs(this.#tries++));
   }
 
   #becomes(state) {
@@ -180,9 +264,36 @@ export class SignalGateway extends EventTarget {
   }
 }
 
+/** How long to wait before the next try. Full jitter: a fleet that lost its server at one moment does not come back in one. */
+function waitMs(tries) {
+  return FIRST_WAIT_MS / 2 + Math.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** tries);
+}
+
+/** Of an SDP. Each connection has a key of its own: another fingerprint means another connection. */
+function fingerprint(description) {
+  return description?.sdp.match(/^a=fingerprint:(.*)$/im)?.[1].trim();
+}
+
+/** Whether what comes in from a peer is of another connection than the one that we have with it. */
+function isAnother({ connection }, sdp) {
+  const known = connection.currentRemoteDescription;
+  return known !== null && fingerprint(known) !== fingerprint({ sdp });
+}
+
+/** Whether a connection works, as far as one knows at this moment. */
+function isWell({ connection, channel }) {
+  return connection.connectionState === "connected" && connection.signalingState === "stable" && channel?.readyState === "open";
+}
+
 /**
- * The connections of one member to all others of a room: whoever was there first offers to who comes.
- * Events: `peer` (detail: { clientId, stream, state }), `gone` (detail: clientId), `text` (detail: { from, text }).
+ * The connections of one member to all others of a room: whoever was there first offers to who comes, or comes back.
+ * Events: `peer` (detail: { clientId, stream, state }), `gone` (detail: clientId), `text` (detail: { from, text }), `away` and `back` (detail as of
+ * the gateway's `seat`), `over` (detail: { reason }, as of `room_terminated`, or "kicked" or "banned"; or { reason: "refused", refusal } of one who
+ * wanted to come back).
+ *
+ * What two members have with each other does not go through the gateway, and goes on while that cannot be reached. Whoever comes back to
+ * the room keeps the connections that work and drops the others; those who hear that somebody has returned keep theirs while it works, and
+ * otherwise offer anew. So what could not be said meanwhile (an offer, a restart of ICE) need not be said: it is done again.
  */
 export class Call extends EventTarget {
   #gateway;
@@ -190,6 +301,7 @@ export class Call extends EventTarget {
   #stream;
   #iceServers = [];
   #peers = new Map();
+  #isIn = false;
   #hears;
 
   constructor(gateway, roomId, stream) {
@@ -197,11 +309,14 @@ export class Call extends EventTarget {
     this.#gateway = gateway;
     this.#roomId = roomId;
     this.#stream = stream;
+    const ofThisRoom = (hear) => (event) => event.detail.room_id === roomId && hear(event.detail);
+    const whileIn = (hear) => ofThisRoom((detail) => this.#isIn && hear(detail)); // before the answer to JOIN all is of a stay that is past
     this.#hears = {
-      room_event: (event) => this.#hearEvent(event.detail),
-      signal_offer: (event) => this.#hearOffer(event.detail),
-      signal_answer: (event) => this.#hearAnswer(event.detail),
-      signal_ice_candidate: (event) => this.#hearCandidate(event.detail),
+      seat: ofThisRoom((seat) => this.#hearSeat(seat)),
+      room_event: ofThisRoom((event) => this.#hearEvent(event)),
+      signal_offer: whileIn((signal) => this.#hearOffer(signal)),
+      signal_answer: whileIn((signal) => this.#hearAnswer(signal)),
+      signal_ice_candidate: whileIn((signal) => this.#hearCandidate(signal)),
     };
     for (const [name, hear] of Object.entries(this.#hears)) gateway.addEventListener(name, hear);
   }
@@ -210,15 +325,10 @@ export class Call extends EventTarget {
     return this.#peers;
   }
 
-  /** Come into the room; as a receiver where another one sends. */
+  /** Come into the room, in this role or the other one. */
   async join(role) {
-    let joined;
-    try {
-      joined = await this.#gateway.join(this.#roomId, role);
-    } catch (error) {
-      if (role !== "sender" || error.status !== 400) throw error;
-      joined = await this.#gateway.join(this.#roomId, "receiver");
-    }
+    const joined = await this.#gateway.sit(this.#roomId, role);
+    this.#isIn = true;
     this.#iceServers = joined.ice_servers ?? [{ urls: joined.stun_url }];
     return joined;
   }
@@ -230,19 +340,54 @@ export class Call extends EventTarget {
 
   /** Give up the seat and all connections. */
   async leave() {
-    for (const [name, hear] of Object.entries(this.#hears)) this.#gateway.removeEventListener(name, hear);
-    for (const clientId of [...this.#peers.keys()]) this.#drop(clientId);
+    this.close();
     await this.#gateway.leave(this.#roomId).catch(() => {});
   }
 
-  #hearEvent(event) {
-    if (event.room_id !== this.#roomId) return;
-    if (event.event === "member_joined" && event.reason !== "promoted") this.#offer(event.client_id);
-    else if (event.event === "member_left") this.#drop(event.client_id);
-    else if (event.event === "room_terminated") {
-      for (const clientId of [...this.#peers.keys()]) this.#drop(clientId);
-      this.dispatchEvent(new CustomEvent("over", { detail: event.reason }));
+  /** Give up all connections. */
+  close() {
+    this.#isIn = false;
+    for (const [name, hear] of Object.entries(this.#hears)) this.#gateway.removeEventListener(name, hear);
+    for (const clientId of [...this.#peers.keys()]) this.#drop(clientId);
+  }
+
+  #hearSeat(seat) {
+    this.#isIn = seat.state === "back";
+    if (seat.state === "gone") {
+      this.#end({ reason: "refused", refusal: seat.refusal });
+      return;
     }
+    if (seat.state === "back") {
+      this.#iceServers = seat.joined.ice_servers ?? this.#iceServers;
+      for (const [clientId, peer] of [...this.#peers]) {
+        if (clientId === undefined || !isWell(peer)) this.#drop(clientId); // a media backend's ended with the session
+        else peer.offers = false; // the others are here already
+      }
+    }
+    this.dispatchEvent(new CustomEvent(seat.state, { detail: seat }));
+  }
+
+  #hearEvent(event) {
+    if (event.event === "member_joined" && event.reason !== "promoted" && this.#isIn) this.#meetAgain(event.client_id, event.reason);
+    else if (event.event === "member_left" && event.client_id === this.#gateway.clientId) this.#end({ reason: event.reason });
+    else if (event.event === "member_left") this.#drop(event.client_id);
+    else if (event.event === "room_terminated") this.#end({ reason: event.reason });
+  }
+
+  #end(why) {
+    this.close();
+    this.dispatchEvent(new CustomEvent("over", { detail: why }));
+  }
+
+  /** Somebody is here now. Who has returned may have nothing left of before, which shows soon if it is so, or all. */
+  #meetAgain(clientId, reason) {
+    const peer = this.#peers.get(clientId);
+    if (reason !== "returned" || !peer || !isWell(peer)) {
+      this.#offer(clientId);
+      return;
+    }
+    peer.offers = true;
+    peer.doubtedUntil = performance.now() + DOUBT_MS;
   }
 
   async #offer(clientId) {
@@ -254,10 +399,9 @@ export class Call extends EventTarget {
     this.#say("signal_offer", clientId, { sdp: peer.connection.localDescription.sdp });
   }
 
-  async #hearOffer({ room_id: roomId, from, sdp }) {
-    if (roomId !== this.#roomId) return;
+  async #hearOffer({ from, sdp }) {
     let peer = this.#peers.get(from);
-    if (!peer || peer.offers || peer.connection.connectionState === "closed") {
+    if (!peer || peer.offers || peer.connection.connectionState === "closed" || isAnother(peer, sdp)) {
       this.#drop(from);
       peer = this.#meet(from);
       peer.connection.ondatachannel = ({ channel }) => this.#listen(peer, from, channel);
@@ -267,21 +411,22 @@ export class Call extends EventTarget {
     this.#say("signal_answer", from, { sdp: peer.connection.localDescription.sdp });
   }
 
-  async #hearAnswer({ room_id: roomId, from, sdp }) {
+  async #hearAnswer({ from, sdp }) {
     const peer = this.#peers.get(from);
-    if (roomId !== this.#roomId || peer?.connection.signalingState !== "have-local-offer") return;
-    await peer.connection.setRemoteDescription({ type: "answer", sdp });
+    if (peer?.connection.signalingState !== "have-local-offer") return;
+    if (isAnother(peer, sdp)) await this.#offer(from); // who answers a restart of ICE has nothing left of before
+    else await peer.connection.setRemoteDescription({ type: "answer", sdp });
   }
 
-  async #hearCandidate({ room_id: roomId, from, candidate }) {
+  async #hearCandidate({ from, candidate }) {
     const peer = this.#peers.get(from);
-    if (roomId !== this.#roomId || !peer || !candidate) return;
+    if (!peer || !candidate) return;
     await peer.connection.addIceCandidate(candidate).catch(() => {}); // of a description that was replaced meanwhile
   }
 
   #meet(clientId) {
     const connection = new RTCPeerConnection({ iceServers: this.#iceServers });
-    const peer = { connection, stream: new MediaStream(), channel: null, offers: false };
+    const peer = { connection, stream: new MediaStream(), channel: null, offers: false, doubtedUntil: 0 };
     this.#peers.set(clientId, peer);
     for (const track of this.#stream?.getTracks() ?? []) connection.addTrack(track, this.#stream);
     connection.ontrack = ({ track }) => {
@@ -290,11 +435,17 @@ export class Call extends EventTarget {
     };
     connection.onicecandidate = ({ candidate }) => this.#say("signal_ice_candidate", clientId, { candidate: candidate?.toJSON() ?? null });
     connection.onconnectionstatechange = () => {
-      if (connection.connectionState === "failed" && peer.offers) this.#restart(clientId, connection);
       this.#tell(clientId);
+      this.#mend(clientId, peer);
     };
     this.#tell(clientId);
     return peer;
+  }
+
+  #mend(clientId, peer) {
+    if (!this.#isIn || !peer.offers || this.#peers.get(clientId) !== peer || isWell(peer)) return;
+    if (performance.now() < peer.doubtedUntil) this.#offer(clientId);
+    else if (peer.connection.connectionState === "failed") this.#restart(clientId, peer.connection);
   }
 
   async #restart(clientId, connection) {
@@ -306,11 +457,12 @@ export class Call extends EventTarget {
   #listen(peer, clientId, channel) {
     peer.channel = channel;
     channel.onopen = () => this.#tell(clientId);
+    channel.onclose = () => this.#mend(clientId, peer);
     channel.onmessage = ({ data }) => this.dispatchEvent(new CustomEvent("text", { detail: { from: clientId, text: String(data) } }));
   }
 
   #say(name, clientId, body) {
-    this.#gateway.signal(name, this.#roomId, clientId, body);
+    if (this.#isIn) this.#gateway.signal(name, this.#roomId, clientId, body); // what is not said now is done again by who hears that we are back
   }
 
   #tell(clientId) {
