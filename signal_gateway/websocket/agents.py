@@ -126,7 +126,7 @@ def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
     """DISCONNECT: the client goes, and says so. Its rooms are left."""
     if link.principal is not None:
-        link.door.rooms.depart(link.client_id)
+        link.door.rooms.depart(caller_of(link))
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
 
 
@@ -144,9 +144,12 @@ def _check_client_is_free(link: Link, client_id: str) -> None:
 
 
 def _check_guest_takes_no_other_place(link: Link, principal: Principal) -> None:
-    """Raise ClientIdTaken when the id is linked, and one of the two is a guest of another room, or none."""
+    """Raise ClientIdTaken when the id is linked, and one of the two is a guest of another room, or none; and for a guest of one room when
+    the id has a seat in another, which is kept for whoever took it while their link is lost."""
     other = link.door.hub.link_of(principal.client_id)
     if other is not None and other is not link and other.principal is not None and other.principal.room_id != principal.room_id:
+        raise ClientIdTaken
+    if link.door.rooms.sits_elsewhere(principal.client_id, principal.room_id):
         raise ClientIdTaken
 
 

@@ -131,7 +131,7 @@ def hear_signal(link: Link, message: Signal, question: Question) -> None:
 def hear_plain_signal(link: Link, written: WrittenSignal) -> None:
     """The same, when it was read the short way."""
     signal = written.signal
-    link.door.rooms.signal(link.client_id, signal.room_id, _KINDS[type(signal)], signal.to, written)
+    link.door.rooms.signal(caller_of(link), signal.room_id, _KINDS[type(signal)], signal.to, written)
 
 
 def said_by(client_id: str, message: Signal) -> Signal:
@@ -179,7 +179,7 @@ def offer_to_members(link: Link, caller: Caller, room: Room, sdp: str | None) ->
     sender = room.sender
     to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
     offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
-    link.door.rooms.signal(caller.client_id, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
+    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
 
 
 ROOM_HANDLERS: Mapping[type, Handler] = {

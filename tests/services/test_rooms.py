@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,7 +132,7 @@ class Model:
         members: set[str] = set() if room is None else set(room.seats)
         before = len(self.said)
         try:
-            self.rooms.signal(step.client, room_id, step.kind, to, signal)
+            self.rooms.signal(self.caller(step.client), room_id, step.kind, to, signal)
         except (RoomNotFound, MemberNotFound):
             assert step.client not in members or to == step.client or (to or "") not in members
             assert self.said[before:] == []
@@ -161,6 +162,35 @@ class Model:
         sits = [client for room in self.rooms.opened() for client in room.seats]
         assert len(sits) == len(set(sits))  # one room a client
         assert self.rooms._of_client.keys() == set(sits)
+
+
+async def test_a_guests_word_holds_in_the_room_of_its_link_alone(autojump_clock: MockClock):
+    """Whoever let it in: under an id that sits in another room it is given nothing, and says and gives up nothing there (H35)."""
+    database, metrics, said = InlineDatabase(), Metrics(), list[object]()
+    bus, random = LocalBus(metrics), Random(0)
+    writer = BatchWriter(database, StorageSettings(), metrics)
+    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    bus.subscribe(SignalDue, lambda event: said.append(event.signal))
+    host, member = Caller("host", "s", 1), Caller("guest-1", "s", 1)
+    room = rooms.create(host, "sender", None)
+    rooms.join(member, room.room_id, "receiver", None)
+    bus.publish(DeviceUnlinked("guest-1", "agent", 1, 0, "lost"))
+    rooms.signal(host, room.room_id, SignalKind.OFFER, "guest-1", "for the member")
+
+    stranger = Caller("guest-1", "s", 2, "another room")
+    assert (rooms.sits_elsewhere("guest-1", "another room"), rooms.sits_elsewhere("guest-1", room.room_id)) == (True, False)
+    rooms.returned(stranger)
+    rooms.depart(stranger)
+    for ask in (
+        lambda: rooms.signal(stranger, room.room_id, SignalKind.ANSWER, "host", "by a stranger"),
+        lambda: rooms.leave(stranger, room.room_id, None),
+        lambda: rooms.seat_of(stranger, room.room_id),
+    ):
+        with pytest.raises(RoomNotFound):
+            ask()
+    assert (said, room.seats["guest-1"].generation) == ([], 1)
+    rooms.returned(Caller("guest-1", "s", 3, room.room_id))
+    assert said == ["for the member"]
 
 
 async def run(steps: Sequence[Happening], policy: Any) -> None:

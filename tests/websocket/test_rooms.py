@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from protocol.agent import SignalOffer
 from protocol.plain import WrittenSignal
 from signal_gateway.config import Config
+from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.signals import SignalKind
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.limits import LimitsSettings
@@ -211,7 +212,7 @@ async def test_a_signal_for_a_link_that_is_closing_waits_for_the_next_one(autoju
         assert link is not None
         link.close_soon(1011, "for the test")
         offer = SignalOffer(room_id=room_id, sender="a", to="b", sdp=OFFER)
-        one_world.gateway.rooms.signal("a", room_id, SignalKind.OFFER, "b", WrittenSignal(offer))
+        one_world.gateway.rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, "b", WrittenSignal(offer))
     async with member(one_world, "b") as b:
         assert (await b.hear())[1]["sdp"] == OFFER
 
