@@ -1,6 +1,7 @@
 """What agents may say, and where it goes (seed 003; CONTRACT.md §2). An agent says who it is with CONNECT or REGISTER."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from protocol.agent import (
     Connect,
@@ -92,7 +93,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
 
 
 async def hear_unregister(link: Link, message: Unregister, question: Question) -> None:
-    """UNREGISTER: forget the client's record (S-15 to S-17). The client's other links close; this one stays."""
+    """UNREGISTER: forget the client's record (S-15 to S-17). The client's other links close; this one stays, as after a CONNECT alone."""
     try:
         await link.door.registration.unregister(message.client_id, message.auth_token, link.address)
     except GatewayError as error:
@@ -102,6 +103,8 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
     other = link.door.hub.link_of(message.client_id)
     if other is not None and other is not link:
         other.close_soon(CloseCode.NORMAL, "the client was unregistered")
+    if link.principal is not None and link.client_id == message.client_id:
+        link.authenticated(replace(link.principal, registered=False))
     link.answer(question, UnregisterAck(version=WIRE_VERSION, status=200, message="Unregistration successful", client_id=message.client_id))
 
 

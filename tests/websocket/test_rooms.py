@@ -352,6 +352,21 @@ async def test_unregister_leaves_the_rooms(autojump_clock: MockClock, cast: Cast
     assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "b", "unregistered")
 
 
+async def test_whoever_unregistered_comes_into_no_room_until_it_registers_again(autojump_clock: MockClock, cast: Cast):
+    """Its link stays, as that of one who has CONNECTed alone (S-29); another client's record is not its own."""
+    a, b, _ = await cast("a"), await cast("b"), await cast("c")
+    room_id = await a.create()
+    await b.say("unregister", client_id="b", auth_token="token-b")
+    assert (await b.hear())[1]["status"] == 200
+    for name, payload in (("webrtc_room_create", {"role": "sender"}), ("webrtc_room_join", {"role": "receiver", "room_id": room_id})):
+        status, answer = await b.ask(name, **payload)
+        assert (status, answer["message"]) == (401, "Client is not registered")
+    assert (await b.ask("register", auth_token="token-b"))[0] == 200
+    await b.say("unregister", client_id="c", auth_token="token-c")
+    assert (await b.hear())[1]["status"] == 200
+    await b.join(room_id)
+
+
 async def test_a_room_lives_as_long_as_it_may(autojump_clock: MockClock):
     async with open_world(configured(life_s=60)) as world, member(world, "a") as a:
         await a.create()
