@@ -13,7 +13,7 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
-from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, SignalDue, StayEnded
+from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue, StayEnded
 from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.room import P2P, Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
 from signal_gateway.domain.signals import SignalKind, welcome
@@ -21,6 +21,7 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.room_archive import RoomArchive, restored
 from signal_gateway.services.room_news import RoomNews
+from signal_gateway.services.room_partings import RoomPartings
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.services.room_signals import RoomSignals
 from signal_gateway.storage import rooms as archive
@@ -60,7 +61,8 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
         self._archive = RoomArchive(writer, settings.max)
-        self._news = RoomNews(bus, settings.signals_held_max)
+        self._partings = RoomPartings(bus, settings.partings_kept, self._rules.grace_s, metrics)
+        self._news = RoomNews(bus, settings.signals_held_max, self._partings)
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
         self._signals = RoomSignals(bus, self._rules, metrics)
@@ -152,25 +154,28 @@ class Rooms:
         seat = self.seat_of(caller, room_id)
         self._signals.pass_on(self._rooms[room_id], seat, kind, to, signal)
 
-    def missed(self, client_id: str, room_id: str, signal: object) -> None:
-        """A signal found no link of its member, whose end is under way: it is kept for the next one."""
+    def missed(self, client_id: str, room_id: str, said: object) -> None:
+        """A signal or an event found no link of its member, whose end is under way: it is kept for the next one."""
         room = self._rooms.get(room_id)
         seat = None if room is None else room.seats.get(client_id)
         if seat is not None:
-            self._signals.missed(seat, signal)
+            self._signals.missed(seat, said)
+        elif isinstance(said, RoomChanged) and (room is None or said.client_id == client_id):
+            self._partings.keep(said, trio.current_time())
 
     def depart(self, caller: Caller) -> None:
         """A client says that it goes: its seats are free at once (S-30)."""
         self._leave_all(caller.client_id, "disconnected", Leaving.VOLUNTARY, caller.room_id)
 
     def returned(self, caller: Caller) -> None:
-        """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile."""
+        """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile, and which it has no more."""
         for room in self._rooms_of(caller.client_id, caller.room_id):
             seat = room.seats[caller.client_id]
             seat.generation = caller.generation
             if room.app_id == P2P:  # a session at a media backend has outlived the link
                 seat.session_id = caller.session_id
             self._news.give_held(seat)
+        self._partings.give(caller)
 
     # asked by operators
 
@@ -289,7 +294,7 @@ class Rooms:
         self._archive.note(room, seat)
         self._bus.publish(StayEnded(room.room_id, client_id, seat.stay_id))
         told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
-        self._news.tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
+        self._news.tell(room, "left", client_id, seat.role, told, also=(seat,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
         if not room.seats:
             self._end(room, RoomState.INACTIVE, "all_left", by)
@@ -300,7 +305,7 @@ class Rooms:
         policy = self._rules.sender_leaves
         if policy == "promote" and (promoted := room.promote()) is not None:
             self._archive.note(room, promoted)
-            self._news.tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
+            self._news.tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted,))
         elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
             self._end(room, RoomState.TERMINATED, "sender_left", by)
         else:
@@ -344,6 +349,7 @@ class Rooms:
                 self._news.give_held(seat)
 
     def _sweep(self, now_s: float) -> None:
+        self._partings.sweep(now_s)
         for room in list(self._rooms.values()):
             for seat in room.seats.values():
                 for early in seat.overdue(now_s - self._settings.early_s):

@@ -428,6 +428,7 @@ async def test_there_are_no_more_rooms_than_may_be(autojump_clock: MockClock):
 
 
 def test_the_settings_of_rooms_are_checked():
-    for wrong in ({"max": 0}, {"max_receivers": 0}, {"life_s": 0.0}, {"departure_grace_s": -1.0}, {"signals_held_max": -1}):
+    negative = ({name: -1} for name in ("departure_grace_s", "signals_held_max", "partings_kept"))
+    for wrong in ({"max": 0}, {"max_receivers": 0}, {"life_s": 0.0}, *negative):
         with pytest.raises(ValueError, match="must"):
             msgspec.structs.replace(RoomsSettings(), **wrong)
