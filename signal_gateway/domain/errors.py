@@ -255,8 +255,8 @@ class TooManySignals(GatewayError):
 
     type, code, status, reason = "RATE_LIMIT_EXCEEDED", 4290, 429, "too_many_signals"
 
-    def __init__(self, message: str = "Too many signals wait for this member") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "Too many signals wait for this member", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, details)
 
 
 class TooManyRooms(GatewayError):

@@ -1,5 +1,7 @@
 """Signals between the members of a room (S-32): passed on at once, or kept for one whose link is lost; never lost in silence."""
 
+from collections.abc import Sequence
+
 import trio
 
 from signal_gateway.bus.local import Bus
@@ -17,13 +19,17 @@ class RoomSignals:
         self._bus = bus
         self._rules = rules
         self._limits = metrics.limits
+        self._unheard: set[str] = set()  # of the signal that is passed on: members whose link is closing, and line full
         self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
 
     def pass_on(self, room: Room, seat: Seat, kind: SignalKind, to: str | None, signal: object) -> None:
-        """A member's signal. Raises MemberNotFound, TooManySignals: nothing of it has happened then."""
+        """A member's signal. Raises MemberNotFound, TooManySignals, which names those who do not get it if others do."""
+        self._unheard.clear()
         if to is not None and goes_straight(room, seat, to):
             self._signals.values[kind, "relayed"] += 1
             self._bus.publish(SignalDue((to,), signal))
+            if self._unheard:
+                self._refuse([], is_for_all=False)
             return
         try:
             routed = route(room, seat, kind, to, signal, self._rules, trio.current_time())
@@ -39,10 +45,22 @@ class RoomSignals:
                 self._bus.publish(SignalDue((member_id,), early))
         if routed.held:
             counts[kind, "held"] += routed.held
+        if routed.unheard or self._unheard:
+            self._refuse(routed.unheard, is_for_all=to is None)
 
     def missed(self, seat: Seat, signal: object) -> None:
-        """A signal found no link of its member, whose end is under way: it is kept for the next one."""
-        if len(seat.held) >= self._rules.signals_held_max:
+        """A signal found no link of its member, whose end is under way: it is kept for the next one, or its sender is told."""
+        if len(seat.held) < self._rules.signals_held_max:
+            seat.held.append(signal)
+        else:
             self._limits.add("rooms.signals_held_max")
-            return
-        seat.held.append(signal)
+            self._unheard.add(seat.client_id)
+
+    def _refuse(self, unheard: Sequence[str], *, is_for_all: bool) -> None:
+        if unheard:
+            self._limits.add("rooms.signals_held_max")
+        if not is_for_all:
+            raise TooManySignals
+        raise TooManySignals(
+            "Too many signals wait for some members; all others have this one", {"unheard_by": sorted({*unheard, *self._unheard})}
+        )

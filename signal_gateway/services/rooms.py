@@ -149,7 +149,7 @@ class Rooms:
         """Pass a signal on: at most once to each member that is linked, later to one whose link is lost (S-32).
 
         Raises RoomNotFound where the client does not sit, MemberNotFound, TooManySignals: it is never silently lost, and nothing of it
-        has happened then.
+        has happened then, but where TooManySignals names those of all who do not get it.
         """
         seat = self.seat_of(caller, room_id)
         self._signals.pass_on(self._rooms[room_id], seat, kind, to, signal)

@@ -147,7 +147,7 @@ class RoomTranscript:
         sitting = self._sitting.get(event.room_id, {})
         if late is not None:
             waiting.remove(late)
-        elif not self._was_missed(event):
+        elif not self._was_missed(entry, event):
             others = {client_id: self.holding_at(client_id, entry.at) is not None for client_id in sitting if client_id != event.client_id}
             self.changes.append(Change(place, entry.at, event, others))
             for client_id in others.keys() - set(event.to):
@@ -165,15 +165,13 @@ class RoomTranscript:
             sits = client_id in sitting or (late is not None and event.event == "room_terminated")
             self.due.append(Due(_key_of(event), client_id, place, entry.at, event.room_id, sits))
 
-    def _was_missed(self, event: RoomChanged) -> bool:
-        """Whether one alone is told once more, by a newer link, what an older one that was closing did not hear."""
-        if len(event.to) != 1 or not self.holdings[event.to[0]]:
+    def _was_missed(self, entry: Entry, event: RoomChanged) -> bool:
+        """Whether one who has just come by a newer link is told, alone, what an older one that was closing did not hear."""
+        holding = self.holding_at(event.to[0], entry.at) if len(event.to) == 1 else None
+        if holding is None or (holding.at, holding.link) != (entry.at, entry.link):
             return False
-        begun = self.holdings[event.to[0]][-1].begun
-        return (
-            any(_key_of(each.event) == _key_of(event) and event.to[0] in each.event.to for each in self.changes if each.place < begun)
-            and event.event != "member_joined"
-        )
+        told = (each.event for each in self.changes if each.place < holding.begun and event.to[0] in each.event.to)
+        return any(_key_of(each) == _key_of(event) for each in told)
 
     def _read_line(self, place: int, entry: Entry) -> None:
         if not entry.what.startswith("room "):

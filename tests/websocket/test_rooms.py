@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from protocol.agent import SignalOffer
 from protocol.plain import WrittenSignal
 from signal_gateway.config import Config
+from signal_gateway.domain.errors import TooManySignals
 from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.signals import SignalKind
 from signal_gateway.services.authentication import AuthSettings
@@ -273,6 +275,55 @@ async def test_a_lost_link_keeps_its_seat_and_hears_what_was_said_meanwhile(auto
     await trio.sleep(21)
     name, event = await a.hear()
     assert (name, event["event"], event["client_id"], event["reason"]) == ("room_event", "member_left", "b", "link_lost")
+
+
+@pytest.mark.parametrize("config", [configured(signals_held_max=1)])
+async def test_a_signal_to_all_that_finds_a_full_line_is_told_and_heard_by_the_others(
+    autojump_clock: MockClock, config: Config, one_world: World, cast: Cast
+):
+    a, c = await cast("a"), await cast("c", "text")
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+        await c.join(room_id)
+        await a.say("signal_offer", room_id=room_id, sdp="v=0 first")
+        assert [(await c.hear())[0], (await b.hear())[0]] == ["signal_offer", "room_event"]
+        await a.hear()
+        await a.hear()
+    await c.say("signal_offer", room_id=room_id, sdp="v=0 kept")
+    assert (await a.hear())[1]["sdp"] == "v=0 kept"
+    await c.say("signal_offer", room_id=room_id, sdp="v=0 too much")
+    name, error = await c.hear()
+    assert (name, error["status"], error["reason"], error["details"]) == ("error", 429, "too_many_signals", {"unheard_by": ["b"]})
+    assert error["message"] == "Too many signals wait for some members; all others have this one"
+    assert (await a.hear())[1]["sdp"] == "v=0 too much"
+    assert one_world.metrics.limits.values[("rooms.signals_held_max",)] == 1
+    async with member(one_world, "b") as b:
+        assert (await b.hear())[1]["sdp"] == "v=0 kept"
+        await b.hears_nothing()
+
+
+@pytest.mark.parametrize("to", ["b", None])
+@pytest.mark.parametrize("config", [configured(signals_held_max=1)])
+async def test_a_signal_that_finds_a_closing_link_and_a_full_line_is_told_too(
+    autojump_clock: MockClock, config: Config, one_world: World, cast: Cast, to: str | None
+):
+    a = await cast("a")
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+        await a.hear()
+        await a.say("signal_offer", room_id=room_id, sdp=OFFER, to="b")
+        await b.hear()
+        link, rooms = one_world.gateway.hub.link_of("b"), one_world.gateway.rooms
+        assert link is not None
+        link.close_soon(1011, "for the test")
+        offer = WrittenSignal(SignalOffer(room_id=room_id, sender="a", to=to, sdp=OFFER))
+        rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
+        with pytest.raises(TooManySignals) as told:
+            rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
+        assert told.value.details == (None if to else {"unheard_by": ["b"]})
+        await trio.lowlevel.checkpoint()
 
 
 async def test_a_page_that_was_loaded_again_joins_again_and_all_begin_anew(autojump_clock: MockClock, one_world: World, cast: Cast):
