@@ -152,7 +152,7 @@ class RoomTranscript:
             self.changes.append(Change(place, entry.at, event, others))
             for client_id in others.keys() - set(event.to):
                 self._waits_for[client_id].append(event)
-            if event.reason in WAS_MOVED_OUT and event.client_id not in event.to:
+            if event.reason in (*WAS_MOVED_OUT, "promoted") and event.client_id not in event.to:
                 self._waits_for[event.client_id].append(event)
             stay = sitting.get(event.client_id)
             if stay is not None and event.reason == "returned":
