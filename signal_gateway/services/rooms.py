@@ -321,7 +321,7 @@ class Rooms:
             seat.end = StayEnd(now, reason, Leaving.ENDED, by)
             self._bus.publish(StayEnded(room.room_id, seat.client_id, seat.stay_id))
         self._archive.note(room, *room.seats.values())
-        room.seats.clear()
+        room.clear()
         self._ends.add(reason)
         log.info("room ended", room_id=room.room_id, reason=reason)
 

@@ -50,8 +50,9 @@ class RoomRecord:
     created_at: int
     created_by: str
     sender_client_id: str | None
+    """Who sends, or sent last."""
     session_id: str | None
-    """Of its sender."""
+    """Theirs."""
     stays: int
     metadata: Mapping[str, Any] | None
     ended_at: int | None
@@ -72,6 +73,8 @@ class OpenRoom:
     app_id: str
     seats: Sequence[StayRecord]
     banned: Sequence[str]
+    sends_or_sent: tuple[str, str] | None
+    """Client and session of its sender, or of the last one."""
 
 
 # rows
@@ -79,7 +82,7 @@ class OpenRoom:
 
 def room_row(room: Room) -> Upsert:
     """A room as it is now."""
-    sender, end = room.sender, room.end
+    (sender_id, session_id), end = room.sends_or_sent or (None, None), room.end
     values: dict[str, Any] = {
         "room_id": room.room_id,
         "app_id": room.app_id,
@@ -87,8 +90,8 @@ def room_row(room: Room) -> Upsert:
         "creation_type": MADE if room.is_made else BY_CLIENT,
         "created_at": room.created_at,
         "created_by": room.created_by,
-        "sender_client_id": None if sender is None else sender.client_id,
-        "session_id": None if sender is None else sender.session_id,
+        "sender_client_id": sender_id,
+        "session_id": session_id,
         "stays": room.stays,
         "ended_at": None if end is None else end.at,
         "ended_reason": None if end is None else end.reason,
@@ -255,6 +258,7 @@ def _open_room(room: RoomRecord, banned: Sequence[str], stays: Mapping[str, Sequ
         room.app_id,
         [stay for stay in of_room if stay.left_at is None],
         [*banned, *(stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED)],
+        None if room.sender_client_id is None or room.session_id is None else (room.sender_client_id, room.session_id),
     )
 
 

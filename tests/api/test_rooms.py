@@ -178,6 +178,7 @@ async def test_an_operator_ends_a_room_and_takes_members_out(autojump_clock: Moc
         await trio.sleep(1)
         over = (await api.call("GET", f"/api/rooms/{room_id}")).json
         assert (over["state"], over["ended_reason"], over["ended_by"]) == ("terminated", "operator", "admin")
+        assert (over["sender_client_id"], over["session_id"]) == ("a", over["members"][0]["session_id"])
         assert [(stay["client_id"], stay["final_status"]) for stay in over["members"]] == [
             ("a", "room_ended"),
             ("b", "kicked"),

@@ -1,10 +1,12 @@
 """The archive of rooms: what it keeps, what is asked of it (S-33 to S-40; C-13), and its form for other programs (C-16)."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd
+from signal_gateway.services.room_archive import restored
 from signal_gateway.services.room_export import documents_of, read_clients, read_rooms
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch import Put, write_batch
@@ -59,6 +61,25 @@ async def test_open_rooms_are_found_with_those_who_sit_in_them(kept: Database):
     ]
     assert (third.room_id, third.stays, third.seats, third.is_made) == ("r-3", 0, [], True)
     assert (first.banned, third.banned) == ([], ["nobody"])  # also who never sat there
+
+
+async def test_a_room_that_is_over_tells_who_sent_in_it(database: Database):
+    """The last one, whether they left before the others, or the room ended around them; and over a restart in between."""
+    left, ended, nobody = room_of("r-1", AT, "a", "b"), room_of("r-2", AT, "c", "d"), Room("r-3", AT, "boss", 0.0, is_made=True)
+    left.rise("a")
+    await keep(database, left)
+    restarted = restored(next(each for each in await database.read(archive.find_open)), 0.0, AT, 0.0)
+    assert (restarted.room_id, restarted.sender, restarted.sends_or_sent) == ("r-1", None, ("a", "session-a"))
+    for room in (restarted, ended, nobody):
+        room.end = RoomEnd(AT + 9000, RoomState.TERMINATED, "timeout", "server")
+        room.clear()
+        await keep(database, room)
+    found = [await database.read(partial(archive.find_room, room_id=room_id)) for room_id in ("r-1", "r-2", "r-3")]
+    assert [room and (room.sender_client_id, room.session_id) for room in found] == [
+        ("a", "session-a"),
+        ("c", "session-c"),
+        (None, None),
+    ]
 
 
 async def test_a_second_visit_does_not_hide_the_first(kept: Database):
