@@ -172,8 +172,9 @@ class Rooms:
         for room in self._rooms_of(caller.client_id, caller.room_id):
             seat = room.seats[caller.client_id]
             seat.generation = caller.generation
-            if room.app_id == P2P:  # a session at a media backend has outlived the link
+            if room.app_id == P2P and seat.session_id != caller.session_id:  # a session at a media backend has outlived the link
                 seat.session_id = caller.session_id
+                self._archive.note(room, seat)
             self._news.give_held(seat)
         self._partings.give(caller)
 

@@ -198,6 +198,25 @@ async def test_a_guests_word_holds_in_the_room_of_its_link_alone(autojump_clock:
     assert said == ["for the member"]
 
 
+async def test_the_archive_knows_by_which_session_a_member_sits_there(autojump_clock: MockClock):
+    """Also of an open room, and of its sender, once another link has taken over."""
+    database, metrics = InlineDatabase(), Metrics()
+    bus, random = LocalBus(metrics), Random(0)
+    writer = BatchWriter(database, StorageSettings(), metrics)
+    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await nursery.start(rooms.run)
+        room_id = rooms.create(Caller("a", "old", 1), "sender", None).room_id
+        await trio.sleep(1)
+        rooms.returned(Caller("a", "new", 2))
+        await trio.sleep(1)
+        (stay,) = await database.read(lambda connection: archive.find_stays(connection, room_id))
+        record = await database.read(lambda connection: archive.find_room_of_session(connection, "new"))
+        assert (stay.session_id, record and record.session_id) == ("new", "new")
+        nursery.cancel_scope.cancel()
+
+
 async def run(steps: Sequence[Happening], policy: Any) -> None:
     database, metrics = InlineDatabase(), Metrics()
     bus, random = LocalBus(metrics), Random(0)
