@@ -150,34 +150,41 @@ def find_room(connection: Connection, room_id: str) -> RoomRecord | None:
     return None if row is None else _room_of(row)
 
 
-def find_room_of_session(connection: Connection, session_id: str) -> RoomRecord | None:
-    """The room in which a session sits, or sat last (S-40)."""
-    of_session = select(room_members.c.room_id).where(room_members.c.session_id == session_id).order_by(room_members.c.id.desc()).limit(1)
-    row = connection.execute(_ROOMS.where(rooms.c.room_id == of_session.scalar_subquery())).first()
-    return None if row is None else _room_of(row)
-
-
 def find_stays(connection: Connection, room_id: str, *, active: bool = False) -> list[StayRecord]:
     """Who sat in a room, first come first; with `active`, who sits in it (S-40)."""
     query = _OF_ROOM.where(room_members.c.left_at.is_(None)) if active else _OF_ROOM
     return [_stay_of(row) for row in connection.execute(query, {"room": room_id})]
 
 
-def find_stays_of(connection: Connection, client_id: str, limit: int) -> list[StayRecord]:
-    """Where a client sat, newest first (S-40)."""
-    query = _STAYS.where(room_members.c.client_id == client_id).order_by(room_members.c.joined_at.desc()).limit(limit)
-    return [_stay_of(row) for row in connection.execute(query)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which rooms: those of which all holds that is not None. Times are from the first on, and before the second."""
+
+    since: int | None = None
+    until: int | None = None
+    """When they were opened."""
+    ended_since: int | None = None
+    ended_until: int | None = None
+    session_id: str | None = None
+    """One of their members sat there by this session."""
+    client_id: str | None = None
+    """Who sat there."""
 
 
-def find_rooms(
-    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
-) -> list[RoomRecord]:
-    """Rooms opened at `from_ms <= created_at < to_ms`, oldest first, behind the one of which `after` has time and id (S-40)."""
+def find_rooms(connection: Connection, wanted: Wanted, after: tuple[int, str] | None, limit: int) -> list[RoomRecord]:
+    """Rooms, oldest first, behind the one of which `after` has the time of its opening and the id (S-40)."""
     query = _ROOMS.order_by(rooms.c.created_at, rooms.c.room_id).limit(limit)
-    if from_ms is not None:
-        query = query.where(rooms.c.created_at >= from_ms)
-    if to_ms is not None:
-        query = query.where(rooms.c.created_at < to_ms)
+    for column, since, until in (
+        (rooms.c.created_at, wanted.since, wanted.until),
+        (rooms.c.ended_at, wanted.ended_since, wanted.ended_until),
+    ):
+        if since is not None:
+            query = query.where(column >= since)
+        if until is not None:
+            query = query.where(column < until)
+    for column, value in ((room_members.c.session_id, wanted.session_id), (room_members.c.client_id, wanted.client_id)):
+        if value is not None:
+            query = query.where(rooms.c.room_id.in_(select(room_members.c.room_id).where(column == value)))
     if after is not None:
         at, room_id = after
         query = query.where((rooms.c.created_at > at) | ((rooms.c.created_at == at) & (rooms.c.room_id > room_id)))
@@ -209,11 +216,9 @@ class RegistrationRecord:
     last_seen_at: int | None
 
 
-def find_rooms_in_full(
-    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
-) -> list[RoomInFull]:
+def find_rooms_in_full(connection: Connection, wanted: Wanted, after: tuple[int, str] | None, limit: int) -> list[RoomInFull]:
     """The same rooms as `find_rooms`, with their stays."""
-    found = find_rooms(connection, from_ms, to_ms, after, limit)
+    found = find_rooms(connection, wanted, after, limit)
     within = room_members.c.room_id.in_([room.room_id for room in found])
     of_room: dict[str, list[StayRecord]] = {}
     for row in connection.execute(_STAYS.where(within).order_by(room_members.c.id)):

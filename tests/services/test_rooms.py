@@ -212,14 +212,16 @@ async def test_the_archive_knows_by_which_session_a_member_sits_there(autojump_c
         rooms.returned(Caller("a", "new", 2))
         await trio.sleep(1)
         (stay,) = await database.read(lambda connection: archive.find_stays(connection, room_id))
-        record = await database.read(lambda connection: archive.find_room_of_session(connection, "new"))
-        assert (stay.session_id, record and record.session_id) == ("new", "new")
+        of_session = archive.Wanted(session_id="new")
+        (record,) = await database.read(lambda connection: archive.find_rooms(connection, of_session, None, 10))
+        assert (stay.session_id, record.session_id) == ("new", "new")
         room = rooms.find(room_id)
         assert room is not None
         rooms.end(room, "boss")
         await trio.sleep(1)
         over = await database.read(lambda connection: archive.find_room(connection, room_id))
-        assert over and (over.state, over.sender_client_id, over.session_id) == ("terminated", "a", "new")
+        assert over
+        assert (over.state, over.sender_client_id, over.session_id) == ("terminated", "a", "new")
         nursery.cancel_scope.cancel()
 
 

@@ -87,14 +87,25 @@ async def test_a_second_visit_does_not_hide_the_first(kept: Database):
     assert [(stay.client_id, stay.final_status) for stay in stays] == [("a", None), ("b", "kicked"), ("b", None)]
     active = await kept.read(lambda connection: archive.find_stays(connection, "r-1", active=True))
     assert [stay.stay_id for stay in active] == ["r-1-a", "r-1-b-again"]
-    of_b = await kept.read(lambda connection: archive.find_stays_of(connection, "b", 10))
-    assert [stay.stay_id for stay in of_b] == ["r-1-b-again", "r-1-b"]
 
 
-@pytest.mark.parametrize(("session_id", "room_id"), [("session-b2", "r-1"), ("session-d", "r-2"), ("nobody's", None)])
-async def test_the_room_of_a_session(kept: Database, session_id: str, room_id: str | None):
-    room = await kept.read(lambda connection: archive.find_room_of_session(connection, session_id))
-    assert (None if room is None else room.room_id) == room_id
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({"session_id": "session-b"}, ["r-1"]),
+        ({"session_id": "session-b2"}, ["r-1"]),
+        ({"session_id": "nobody's"}, []),
+        ({"client_id": "d"}, ["r-2"]),
+        ({"client_id": "b", "session_id": "session-d"}, []),
+        ({"ended_since": AT + 70_500}, ["r-2"]),
+        ({"ended_since": AT + 70_501}, []),
+        ({"ended_until": AT + 70_501}, ["r-2"]),
+        ({"ended_until": AT + 70_500}, []),
+    ],
+)
+async def test_rooms_of_a_session_of_a_client_and_by_the_time_of_their_end(kept: Database, wanted: dict[str, Any], ids: list[str]):
+    found = await kept.read(lambda connection: archive.find_rooms(connection, archive.Wanted(**wanted), None, 10))
+    assert [room.room_id for room in found] == ids
 
 
 @pytest.mark.parametrize(
@@ -102,8 +113,8 @@ async def test_the_room_of_a_session(kept: Database, session_id: str, room_id: s
     [(None, None, ["r-1", "r-2", "r-3"]), (AT + 1, None, ["r-2", "r-3"]), (None, AT + 20_000, ["r-1", "r-2"]), (AT + 30_000, None, [])],
 )
 async def test_rooms_by_the_time_of_their_making(kept: Database, begin: int | None, end: int | None, ids: list[str]):
-    found, place = [], None
-    while page := await kept.read(lambda connection, place=place: archive.find_rooms(connection, begin, end, place, 1)):
+    found, place, wanted = [], None, archive.Wanted(since=begin, until=end)
+    while page := await kept.read(lambda connection, place=place: archive.find_rooms(connection, wanted, place, 1)):
         found += [room.room_id for room in page]
         place = (page[-1].created_at, page[-1].room_id)
     assert found == ids
@@ -112,7 +123,7 @@ async def test_rooms_by_the_time_of_their_making(kept: Database, begin: int | No
 async def test_documents_in_the_form_of_the_source(kept: Database):
     record = ClientRecord("a", b"d" * 32, None, "1.0.0", ["webrtc"], None, None)
     assert await kept.write(lambda connection: register(connection, record, Vouch(), AT)) is None
-    documents, place = await read_rooms(kept, None, None, None, AT + 7000)
+    documents, place = await read_rooms(kept, archive.Wanted(), None, AT + 7000)
     assert place is None
     told: dict[str, list[Any]] = {}
     for collection, document in documents:
@@ -140,5 +151,5 @@ async def test_documents_in_the_form_of_the_source(kept: Database):
 
 
 async def test_ids_of_documents_are_the_same_in_every_export(kept: Database):
-    (found, *_) = await kept.read(lambda connection: archive.find_rooms_in_full(connection, None, None, None, 10))
+    (found, *_) = await kept.read(lambda connection: archive.find_rooms_in_full(connection, archive.Wanted(), None, 10))
     assert [document["id"] for _, document in documents_of(found, AT)] == [document["id"] for _, document in documents_of(found, AT + 1)]
