@@ -1,6 +1,7 @@
 """`signal-gateway rooms`: what is kept of rooms, for other programs (S-33 to S-40)."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,20 +28,30 @@ def export(
         str | None, typer.Option("--from", help="Rooms that were made then or later: 2026-01-31, or 2026-01-31T12:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Rooms that were made before.")] = None,
+    ended_since: Annotated[str | None, typer.Option("--ended-from", help="Rooms that ended then or later.")] = None,
+    ended_until: Annotated[str | None, typer.Option("--ended-to", help="Rooms that ended before.")] = None,
+    session: Annotated[str | None, typer.Option(help="The rooms in which somebody sat by this session.")] = None,
+    client: Annotated[str | None, typer.Option(help="The rooms in which this client sat.")] = None,
     clients: Annotated[bool, typer.Option(help="The records of registered clients, too.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Print rooms, stays and their ends as JSON lines: `collection` and `document`, in the form of the source's collections."""
-    begin = None if since is None else _instant(since, "--from")
-    end = None if until is None else _instant(until, "--to")
-    _export(read_config(config), begin, end, clients)
+    times = {
+        "since": _instant(since, "--from"),
+        "until": _instant(until, "--to"),
+        "ended_since": _instant(ended_since, "--ended-from"),
+        "ended_until": _instant(ended_until, "--ended-to"),
+    }
+    _export(read_config(config), times, session, client, clients)
 
 
-def _export(config: "Config", since: int | None, until: int | None, clients: bool) -> None:
+def _export(config: "Config", times: Mapping[str, int | None], session: str | None, client: str | None, clients: bool) -> None:
     import trio
 
     from signal_gateway.cli_start import database_open
-    from signal_gateway.services.room_export import Document, read_clients, read_rooms
+    from signal_gateway.services.room_export import Document, Wanted, read_clients, read_rooms
+
+    wanted = Wanted(session_id=session, client_id=client, **times)
 
     def tell(documents: list[Document]) -> None:
         for collection, document in documents:
@@ -50,7 +61,7 @@ def _export(config: "Config", since: int | None, until: int | None, clients: boo
         async with database_open(config) as database:
             place, is_over = None, False
             while not is_over:
-                documents, place = await read_rooms(database, since, until, place, wall_ms())
+                documents, place = await read_rooms(database, wanted, place, wall_ms())
                 tell(documents)
                 is_over = place is None
             name: str | None = "" if clients else None
@@ -61,8 +72,10 @@ def _export(config: "Config", since: int | None, until: int | None, clients: boo
     trio.run(run)
 
 
-def _instant(text: str, name: str) -> int:
-    """Milliseconds since 1970 of a day, or of a time with its zone."""
+def _instant(text: str | None, name: str) -> int | None:
+    """Milliseconds since 1970 of a day, or of a time with its zone; None where none is given."""
+    if text is None:
+        return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

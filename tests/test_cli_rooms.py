@@ -48,6 +48,14 @@ def test_of_a_time_only_the_rooms_that_were_made_in_it(capsys: pytest.CaptureFix
     assert {room for _, room in lines(capsys, "--to", "2026-01-02T00:00:00Z")} == {"r-0"}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("kept")
+def test_of_a_session_a_client_or_a_time_of_ending_only_their_rooms(capsys: pytest.CaptureFixture[str]):
+    assert {room for _, room in lines(capsys, "--client", "cam")} == {"r-0", "r-1"}
+    for options in (("--client", "nobody"), ("--session", "none"), ("--ended-from", "2026-01-01"), ("--ended-to", "2027-01-01")):
+        assert lines(capsys, *options) == []  # both rooms are open
+
+
 def test_a_time_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert main(["rooms", "export", "--from", "yesterday"]) == 2

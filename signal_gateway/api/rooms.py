@@ -49,6 +49,10 @@ class RoomAnswer(Answer):
     created_by: str
     metadata: dict[str, Any] | None
     members: list[Member]
+    sender_client_id: str | None = None
+    """Who sends, or sent last."""
+    session_id: str | None = None
+    """Theirs."""
     ended_at: int | None = None
     ended_reason: str | None = None
     ended_by: str | None = None
@@ -130,6 +134,7 @@ def room_routes(desk: Desk) -> APIRouter:
 
 def room_told(room: Room) -> dict[str, Any]:
     """An open room as it is sent."""
+    sender_id, session_id = room.sends_or_sent or (None, None)
     return {
         "room_id": room.room_id,
         "app_id": room.app_id,
@@ -137,6 +142,8 @@ def room_told(room: Room) -> dict[str, Any]:
         "created_at": room.created_at,
         "created_by": room.created_by,
         "metadata": room.metadata,
+        "sender_client_id": sender_id,
+        "session_id": session_id,
         "members": [_member_told(seat) for seat in room.seats.values()],
     }
 

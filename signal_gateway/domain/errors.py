@@ -8,6 +8,7 @@ GatewayError
 ├─ DeviceNotFound     404  or out of scope, which must look the same
 ├─ KeyNotFound        404
 ├─ ClientIdTaken      409  the id is registered with another token
+├─ ClientIdReserved   409  the id is one for guests of rooms
 ├─ DuplicateLink      409  the id holds a link, and `session.duplicate_policy` is "reject_new"
 ├─ InvalidCommand     400  a command that no phone may be told
 ├─ CommandNotFound    404
@@ -37,6 +38,8 @@ GatewayError
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from signal_gateway.domain.ids import GUEST_PREFIX
 
 
 class GatewayError(Exception):
@@ -147,6 +150,15 @@ class ClientIdTaken(GatewayError):
         super().__init__(message)
 
 
+class ClientIdReserved(GatewayError):
+    """A right token, and an id that only guests of rooms may have."""
+
+    type, code, status, reason = "CONFLICT", 4090, 409, "client_id_reserved"
+
+    def __init__(self, message: str = f'Ids that begin with "{GUEST_PREFIX}" are for guests of rooms: choose another') -> None:
+        super().__init__(message)
+
+
 class DuplicateLink(GatewayError):
     """The id holds a link already, and the policy is to keep the old one (C-17)."""
 
@@ -243,8 +255,8 @@ class TooManySignals(GatewayError):
 
     type, code, status, reason = "RATE_LIMIT_EXCEEDED", 4290, 429, "too_many_signals"
 
-    def __init__(self, message: str = "Too many signals wait for this member") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "Too many signals wait for this member", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, details)
 
 
 class TooManyRooms(GatewayError):

@@ -4,12 +4,19 @@ import re
 from uuid import UUID
 
 CLIENT_ID_CHARS_MAX = 128
+GUEST_PREFIX = "guest-"
+"""How the id of every guest of a room begins, and nobody else's: whoever has the link of a room names itself."""
 _CLIENT_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{CLIENT_ID_CHARS_MAX}}}")
 
 
 def is_client_id(text: str) -> bool:
     """Whether `text` may name a device or a client: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`."""
     return _CLIENT_ID.fullmatch(text) is not None
+
+
+def is_guest_id(client_id: str) -> bool:
+    """Whether this id is for guests of rooms alone."""
+    return client_id.startswith(GUEST_PREFIX)
 
 
 def uuid_v4(random_bytes: bytes) -> UUID:

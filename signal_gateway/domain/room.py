@@ -155,6 +155,8 @@ class Room:
     app_id: str = P2P
     """On what it stands: P2P, or the media backend's name for the application. The first who comes decides, for all."""
     end: RoomEnd | None = None
+    sent_last: tuple[str, str] | None = None
+    """Client and session of the last one who sent and has gone; None before the first."""
 
     @property
     def state(self) -> RoomState:
@@ -167,6 +169,12 @@ class Room:
     def sender(self) -> Seat | None:
         """Who sends, if anybody does."""
         return next((seat for seat in self.seats.values() if seat.role is RoomRole.SENDER), None)
+
+    @property
+    def sends_or_sent(self) -> tuple[str, str] | None:
+        """Client and session of the one who sends, or who did last."""
+        sender = self.sender
+        return self.sent_last if sender is None else (sender.client_id, sender.session_id)
 
     def others(self, client_id: str) -> Iterator[Seat]:
         """Everybody but this one."""
@@ -211,11 +219,17 @@ class Room:
 
     def rise(self, client_id: str) -> None:
         """Give up a seat."""
+        self.sent_last = self.sends_or_sent
         seat = self.seats.pop(client_id)
         for other in self.seats.values():
             other.forget(client_id)
         if seat.role is RoomRole.SENDER:
             self.withdraw_offer()
+
+    def clear(self) -> None:
+        """It is over: all seats are given up."""
+        self.sent_last = self.sends_or_sent
+        self.seats.clear()
 
     def withdraw_offer(self) -> None:
         """What was offered to all holds no more."""

@@ -1,7 +1,8 @@
 """Signals between the members of a room: to whom one goes, and when (S-32, C-07; CONTRACT.md §7). What it says is nobody's business here.
 
 A candidate means nothing before the offer or answer that it belongs to: one that overtakes it waits for it. What comes for a member whose
-link is lost waits for the link. Both wait in bounded room, and nothing is dropped without its sender being told.
+link is lost waits for the link. Both wait in bounded room, and nothing is dropped without its sender being told: of what is for all, who
+does not get it.
 """
 
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Routed:
     after: list[tuple[str, object]] = field(default_factory=list[tuple[str, object]])
     """What they get behind it: candidates that waited for it."""
     held: int = 0
+    unheard: list[str] = field(default_factory=list[str])
+    """Members for whom as much waits as may: they neither get it nor will. The sender is to be told."""
 
 
 def goes_straight(room: Room, source: Seat, to: str) -> bool:
@@ -37,7 +40,7 @@ def goes_straight(room: Room, source: Seat, to: str) -> bool:
 
 
 def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: object, rules: RoomRules, now_s: float) -> Routed:
-    """To whom a member's signal goes: to one, or to all others. Raises MemberNotFound, TooManySignals.
+    """To whom a member's signal goes: to one, or to all others. Raises MemberNotFound; TooManySignals, when nothing of it has happened.
 
     What the room's sender says to all is also kept for those who come later.
     """
@@ -53,9 +56,9 @@ def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: ob
             raise MemberNotFound("Nobody else is in this room")
     routed = Routed()
     for target in targets:
-        if kind is SignalKind.CANDIDATE and client_id not in target.described_by:
-            target.early_since_s.setdefault(client_id, now_s)
-        _give(target, client_id, kind, signal, routed, rules, is_only=to is not None)
+        _give(target, client_id, kind, signal, routed, rules, now_s)
+    if to is not None and routed.unheard:
+        raise TooManySignals
     return routed
 
 
@@ -82,28 +85,27 @@ def _keep_for_later(room: Room, source: Seat, kind: SignalKind, signal: object, 
     return True
 
 
-def _give(target: Seat, client_id: str, kind: SignalKind, signal: object, routed: Routed, rules: RoomRules, *, is_only: bool) -> None:
-    early: list[object] = []
-    if kind is not SignalKind.CANDIDATE:
-        target.described_by.add(client_id)
-        if target.early:
-            early = target.early.pop(client_id, early)
-            target.early_since_s.pop(client_id, None)
-    elif client_id not in target.described_by:
-        _hold(target, target.early.setdefault(client_id, []), signal, rules, is_only=is_only)
-        routed.held += 1
-        return
-    if target.lost_at_s is None:
+def _give(target: Seat, client_id: str, kind: SignalKind, signal: object, routed: Routed, rules: RoomRules, now_s: float) -> None:
+    is_early = kind is SignalKind.CANDIDATE and client_id not in target.described_by
+    if not is_early and target.lost_at_s is None:
         routed.at_once.append(target.client_id)
-        routed.after.extend((target.client_id, each) for each in early)
-        return
-    for each in (signal, *early):
-        _hold(target, target.held, each, rules, is_only=is_only)
+        routed.after.extend((target.client_id, each) for each in _described(target, client_id, kind))
+    elif len(target.held) + sum(map(len, target.early.values())) >= rules.signals_held_max:
+        routed.unheard.append(target.client_id)
+    elif is_early:
+        target.early.setdefault(client_id, []).append(signal)
+        target.early_since_s.setdefault(client_id, now_s)
         routed.held += 1
+    else:
+        early = _described(target, client_id, kind)  # these were counted as waiting before: they need no more room
+        target.held += (signal, *early)
+        routed.held += 1 + len(early)
 
 
-def _hold(target: Seat, line: list[object], signal: object, rules: RoomRules, *, is_only: bool) -> None:
-    if len(target.held) + sum(map(len, target.early.values())) < rules.signals_held_max:
-        line.append(signal)
-    elif is_only:
-        raise TooManySignals
+def _described(target: Seat, client_id: str, kind: SignalKind) -> list[object]:
+    """An offer or answer makes something of the candidates that overtook it: these."""
+    if kind is SignalKind.CANDIDATE:
+        return []
+    target.described_by.add(client_id)
+    target.early_since_s.pop(client_id, None)
+    return target.early.pop(client_id, [])

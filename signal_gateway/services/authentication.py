@@ -12,8 +12,9 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
-from signal_gateway.domain.errors import BadCredentials, DatabaseDown, DiskFull, TokenExpired
+from signal_gateway.domain.errors import BadCredentials, ClientIdReserved, DatabaseDown, DiskFull, GatewayError, TokenExpired
 from signal_gateway.domain.events import CredentialRevoked
+from signal_gateway.domain.ids import is_guest_id
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
@@ -130,7 +131,7 @@ class Authentication:
         device a key of its own; one that comes with such a key has it already and gets no other, until that has served
         `auth.device_key_days`. The first use of a newer device key revokes the older ones. A device key stands alone: it outlives the
         enrolment key that brought its device in.
-        Raises BadCredentials, RateLimited, DatabaseDown, DiskFull.
+        Raises BadCredentials, ClientIdReserved, RateLimited, DatabaseDown, DiskFull.
         """
         device_id = description.device_id
         self._attempts.check(device_id, address)
@@ -163,7 +164,7 @@ class Authentication:
         """An agent CONNECTs with a token: of the configuration, a stored client key, the one that it registered with, or a signed one that
         was issued for it. TOKEN_REFRESH is the same, on a link that it has.
 
-        Writes nothing. Raises BadCredentials, TokenExpired, RateLimited, DatabaseDown.
+        Writes nothing. Raises BadCredentials, TokenExpired, ClientIdReserved, RateLimited, DatabaseDown.
         """
         self._attempts.check(client_id, address)
         digest, key_id = self._credentials.digest(token), stored_key_id(token)
@@ -177,6 +178,8 @@ class Authentication:
             credential_id, expires_at = signed.credential_id, signed.expires_at
         if credential_id is None:
             raise self._refuse("connect", client_id, address, "bad_credentials")
+        if login.token_digest is None and is_guest_id(client_id):
+            raise self._refuse("connect", client_id, address, devices.RESERVED)
         return Principal(
             LinkKind.AGENT,
             client_id,
@@ -236,9 +239,9 @@ class Authentication:
         """Whether a device key has served as long as one should."""
         return 0 < self._device_key_ms <= self._wall_ms() - credential.created_at
 
-    def _refuse(self, action: str, client_id: str, address: str, outcome: str) -> BadCredentials:
+    def _refuse(self, action: str, client_id: str, address: str, outcome: str) -> GatewayError:
         self._attempts.failed(action, client_id, address, outcome)
-        return BadCredentials()
+        return ClientIdReserved() if outcome == devices.RESERVED else BadCredentials()
 
 
 def known_token(credentials: Credentials, login: ClientLogin, client_id: str, digest: bytes, now_ms: int) -> str | None:

@@ -9,11 +9,10 @@ from base64 import b32encode
 from collections.abc import Callable
 
 from signal_gateway.domain.errors import BadCredentials
+from signal_gateway.domain.ids import GUEST_PREFIX, is_guest_id
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.services.tokens import BY_TOKEN, GuestSigner
 
-GUEST_PREFIX = "guest-"
-"""How the client id of a guest begins, so that none takes the place of a device."""
 TOKEN_ID_BYTES = 12
 
 
@@ -39,7 +38,7 @@ class Guests:
         pass_ = self._signer.read(token, self._wall_ms())
         if pass_ is None:
             return None
-        if not client_id.startswith(GUEST_PREFIX):
+        if not is_guest_id(client_id):
             raise BadCredentials(f'A guest\'s client_id begins with "{GUEST_PREFIX}"')
         if self._is_revoked(pass_.token_id):
             raise BadCredentials("Invalid token")

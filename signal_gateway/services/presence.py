@@ -1,7 +1,7 @@
 """Who is here: link state, last activity and freshness of every device, apart from each other (DESIGN.md §7)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     status_write_s: float = 1.0
     """Changed states go to disk this often: one row per device, the latest wins."""
     activity_write_s: float = 60.0
-    """So often goes to disk when something was last heard of a device whose state has not changed; and at the end."""
+    """So often goes to disk when something was last heard of a linked device whose state has not changed; and at the end."""
     offline_after_s: float = 300.0
     """A link on which nothing was heard for so long counts as gone (seed 000: offline_threshold_minutes 5). 0 = never.
 
@@ -70,18 +70,21 @@ class _Device:
         "generation",
         "is_silent",
         "is_status_kept",
+        "kept_at_s",
         "kind",
         "link",
         "linked",
         "reported",
         "session_id",
+        "share",
         "status",
         "told",
         "told_at_s",
     )
 
-    def __init__(self, device_id: str) -> None:
+    def __init__(self, device_id: str, share: int) -> None:
         self.device_id = device_id
+        self.share = share
         self.kind = ""
         self.linked = False
         self.is_silent = False
@@ -94,11 +97,17 @@ class _Device:
         self.status = NOTHING_TOLD
         self.told: DeviceStatus | None = None  # the last one, which is merged into the other already
         self.is_status_kept = True  # given to the writer since it changed
+        self.kept_at_s = NEVER_S  # what the writer was given last of when it was heard
 
     @property
     def heard_at_s(self) -> float:
         """When something was last heard."""
         return self.told_at_s if self.link is None else max(self.told_at_s, self.link.beat_at)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether it was heard since that was written; of one without a link that counts only with what it tells."""
+        return (self.linked or self.told is not None) and self.heard_at_s > self.kept_at_s
 
     def let_go(self) -> None:
         """Its link has ended: what was heard on it is kept, the link is not."""
@@ -130,7 +139,9 @@ class Presence:
         self._offline: OrderedDict[str, _Device] = OrderedDict()
         self._sessions: dict[str, tuple[int, float]] = {}  # session id: connected at, in wall milliseconds and monotonic seconds
         self._unwritten: dict[str, _Device] = {}
-        self._heard: dict[str, _Device] = {}  # of whom there is nothing new to write but the time
+        shares = max(1, round(settings.activity_write_s / settings.status_write_s))
+        self._shares: list[dict[str, _Device]] = [{} for _ in range(shares)]  # of all devices; each is looked at in its turn
+        self._newest = self._turn = -1
         self._limits = metrics.limits
         bus.subscribe(DeviceDeleted, self._hear_deleted)
         metrics.gauge("devices_linked", "Devices that have a link.", lambda: len(self._devices) - len(self._offline))
@@ -188,9 +199,7 @@ class Presence:
         if device.is_silent:
             self._is_back(device)
         if status is not None:
-            if device.told is status:
-                self._heard[device_id] = device
-            else:
+            if device.told is not status:
                 device.told, device.status, device.is_status_kept = status, device.status.merged(status), False
                 self._unwritten[device_id] = device
             self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
@@ -237,20 +246,18 @@ class Presence:
             log.warning("links of before the restart ended", links=abandoned)
         task_status.started()
         sweep_at_s = trio.current_time() + self._settings.sweep_s
-        activity_at_s = trio.current_time() + self._settings.activity_write_s
         try:
             while True:
                 await trio.sleep(self._settings.status_write_s)
-                if trio.current_time() >= activity_at_s:
-                    self._tell_activity()
-                    activity_at_s = trio.current_time() + self._settings.activity_write_s
+                self._turn = (self._turn + 1) % len(self._shares)
+                self._tell_activity(self._shares[self._turn])
                 if trio.current_time() >= sweep_at_s:
                     self._sweep()
                     sweep_at_s = trio.current_time() + self._settings.sweep_s
                 while self._flush():
                     await trio.lowlevel.checkpoint()  # ten thousand rows at once would hold the loop for 70 ms
         finally:
-            self._tell_activity()
+            self._tell_activity(self._devices)
             while self._flush():
                 pass
 
@@ -259,12 +266,14 @@ class Presence:
         device = self._devices.pop(event.device_id, None)
         self._offline.pop(event.device_id, None)
         self._unwritten.pop(event.device_id, None)
-        self._heard.pop(event.device_id, None)
+        if device is not None:
+            del self._shares[device.share][device.device_id]
         if device is not None and device.linked and not device.is_silent:
             self._bus.publish(DeviceUnlinked(event.device_id, device.kind, device.generation, self._wall_ms(), "deleted"))
 
     def _remember(self, device_id: str) -> _Device:
-        device = self._devices[device_id] = _Device(device_id)
+        self._newest = (self._newest + 1) % len(self._shares)
+        device = self._devices[device_id] = self._shares[self._newest][device_id] = _Device(device_id, self._newest)
         return device
 
     def _remember_offline(self, device_id: str) -> _Device:
@@ -288,9 +297,9 @@ class Presence:
 
     def _forget(self, device: _Device) -> None:
         """Out of memory; what is unwritten goes to the writer first."""
-        del self._offline[device.device_id], self._devices[device.device_id]
         device_id = device.device_id
-        if self._unwritten.pop(device_id, self._heard.pop(device_id, None)) is not None:
+        del self._offline[device_id], self._devices[device_id], self._shares[device.share][device_id]
+        if self._unwritten.pop(device_id, None) is not None or device.has_moved:
             self._write([device])
 
     def _is_back(self, device: _Device) -> None:
@@ -318,10 +327,9 @@ class Presence:
         for device in [device for device in self._offline.values() if device.heard_at_s <= gone_since_s]:
             self._forget(device)
 
-    def _tell_activity(self) -> None:
-        """Those of whom only something was heard are written, too."""
-        self._unwritten.update(self._heard)
-        self._heard.clear()
+    def _tell_activity(self, devices: Mapping[str, _Device]) -> None:
+        """Those of whom only something was heard are written, too. Nobody tells when: of agents it is asked for here alone."""
+        self._unwritten.update({device_id: device for device_id, device in devices.items() if device.has_moved})
 
     def _flush(self) -> bool:
         """Give the next changed states to the writer; whether there were any, and it took them."""
@@ -336,7 +344,7 @@ class Presence:
         if not self._writer.put([self._row(device) for device in some]):
             return False
         for device in some:
-            device.is_status_kept = True
+            device.is_status_kept, device.kept_at_s = True, device.heard_at_s
         return True
 
     def _row(self, device: _Device) -> Upsert:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator
 from signal_gateway.domain.credential import Credential, CredentialKind
-from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, GatewayError, TokenExpired
+from signal_gateway.domain.errors import BadCredentials, ClientIdReserved, ClientIdTaken, ClientNotFound, GatewayError, TokenExpired
 from signal_gateway.domain.events import ClientUnregistered
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
@@ -24,8 +24,13 @@ from signal_gateway.storage.devices import ClientLogin, ClientRecord, Vouch
 
 log = logger("auth")
 
-TAKEN = frozenset({"client_id_taken", "bound_elsewhere"})
-"""Refusals of a right token: the id belongs to another one."""
+TAKEN = "client_id_taken"
+_TOLD: Mapping[str, type[ClientIdTaken | ClientIdReserved]] = {
+    TAKEN: ClientIdTaken,
+    "bound_elsewhere": ClientIdTaken,
+    devices.RESERVED: ClientIdReserved,
+}
+"""Refusals of a right token: the id is another one's, or nobody's who comes by a token of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,13 @@ class Registration:
 
         A record whose key is revoked, expired or gone from the configuration yields to a token issued for the very client, and to
         nobody else; one that still stands yields to a client key that was made for it since.
-        Raises BadCredentials, TokenExpired, ClientIdTaken, RateLimited, DatabaseDown, DiskFull.
+        Raises BadCredentials, TokenExpired, ClientIdTaken, ClientIdReserved, RateLimited, DatabaseDown, DiskFull.
         """
         client_id = request.client_id
         self._attempts.check(client_id, address)
         digest = self._credentials.digest(request.token)
         if (guest := self._guest(client_id, request.token, address)) is not None:
+            await self._check_nobody_has(client_id, address)
             return replace(guest, token_digest=digest)
         login = await self._login(client_id, request.token)
         self._attempts.check(client_id, address)
@@ -99,8 +105,8 @@ class Registration:
         now = self._wall_ms()
         refusal = await self._writer.call(lambda connection: devices.register(connection, record, claim.vouch, now))
         if refusal is not None:
-            error = ClientIdTaken() if refusal in TAKEN else BadCredentials()
-            raise self._refuse("register", client_id, address, refusal, error)
+            told = _TOLD.get(refusal)
+            raise self._refuse("register", client_id, address, refusal, BadCredentials() if told is None else told())
         self._attempts.accepted("register", client_id, address)
         log.info("client registered", client_id=client_id, credential_id=claim.credential_id)
         credential_id = claim.credential_id or f"registered:{client_id}"
@@ -159,6 +165,13 @@ class Registration:
             raise
         except BadCredentials as error:
             raise self._refuse("register", client_id, address, "bad_room_token", error) from None
+
+    async def _check_nobody_has(self, client_id: str, address: str) -> None:
+        """Raise ClientIdTaken for an id that a device or a client's record has, from before such ids were for guests alone."""
+        is_known = await self._database.look_up(lambda connection: devices.is_known(connection, client_id))
+        self._attempts.check(client_id, address)
+        if is_known:
+            raise self._refuse("register", client_id, address, TAKEN, ClientIdTaken())
 
     async def _login(self, client_id: str, token: str) -> ClientLogin:
         key_id = stored_key_id(token)

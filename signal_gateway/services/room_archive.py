@@ -39,6 +39,7 @@ def restored(known: OpenRoom, now_s: float, now_ms: int, lost_at_s: float) -> Ro
     """A room that was open when the last process ended. Everybody's seat is kept, as if its link was lost at `lost_at_s`."""
     room = Room(known.room_id, known.created_at, known.created_by, now_s - (now_ms - known.created_at) / 1000, known.metadata)
     room.stays, room.banned, room.is_made, room.app_id = known.stays, set(known.banned), known.is_made, known.app_id
+    room.sent_last = known.sends_or_sent
     for stay in known.seats:
         role = RoomRole(stay.role)
         room.seats[stay.client_id] = Seat(

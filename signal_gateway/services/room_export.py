@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, uuid5
 from signal_gateway.domain.room import Leaving
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.database import Database
-from signal_gateway.storage.rooms import RegistrationRecord, RoomInFull, RoomRecord, StayRecord
+from signal_gateway.storage.rooms import RegistrationRecord, RoomInFull, RoomRecord, StayRecord, Wanted
 
 Document = tuple[str, dict[str, Any]]
 """The name of its collection, and the document."""
@@ -38,14 +38,12 @@ _FINAL_OF_STAY: Mapping[str, str] = {
 """All else is `Disconnected`."""
 
 
-async def read_rooms(
-    database: Database, since: int | None, until: int | None, after: Place | None, now: int
-) -> tuple[list[Document], Place | None]:
-    """The documents of the next rooms made at `since` to `until`, in milliseconds since 1970, UTC, behind the room at `after`.
+async def read_rooms(database: Database, wanted: Wanted, after: Place | None, now: int) -> tuple[list[Document], Place | None]:
+    """The documents of the next rooms that are wanted, behind the room at `after`.
 
     Returns where to go on; None: these were the last. Raises DatabaseDown.
     """
-    found = await database.read(lambda connection: archive.find_rooms_in_full(connection, since, until, after, PAGE_ROOMS))
+    found = await database.read(lambda connection: archive.find_rooms_in_full(connection, wanted, after, PAGE_ROOMS))
     documents = [document for room in found for document in documents_of(room, now)]
     last = found[-1].room if len(found) == PAGE_ROOMS else None
     return documents, None if last is None else (last.created_at, last.room_id)

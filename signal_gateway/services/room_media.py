@@ -20,7 +20,6 @@ from signal_gateway.domain.errors import (
     MemberNotFound,
     NothingOffered,
     OfferOutstanding,
-    RoomNotFound,
     SessionError,
 )
 from signal_gateway.domain.events import MediaSaid, RoomChanged, StayEnded
@@ -143,27 +142,27 @@ class RoomMedia:
         room = self._rooms.find(room_id)
         return room is not None and room.app_id != P2P
 
-    async def offer(self, client_id: str, room_id: str, sdp: str) -> None:
+    async def offer(self, caller: Caller, room_id: str, sdp: str) -> None:
         """A member's further offer; the answer follows by MediaSaid. Raises RoomNotFound, MemberNotFound, OfferOutstanding, MediaDown,
         SessionError."""
-        held = self._session_of(client_id, room_id)
+        held = self._session_of(caller, room_id)
         if held.is_asked or held.owes_answer:
             raise OfferOutstanding
         held.is_asked = True
         await self._apart(partial(self._ask_offer, held, sdp))
 
-    async def answer(self, client_id: str, room_id: str, sdp: str) -> None:
+    async def answer(self, caller: Caller, room_id: str, sdp: str) -> None:
         """A member's answer to the backend's offer. Raises RoomNotFound, MemberNotFound, NothingOffered, MediaDown, SessionError."""
-        held = self._session_of(client_id, room_id)
+        held = self._session_of(caller, room_id)
         if not held.owes_answer or held.is_asked:
             raise NothingOffered
         held.is_asked = True
         await self._apart(partial(self._ask_answer, held, sdp))
 
-    def candidate(self, client_id: str, room_id: str) -> None:
+    def candidate(self, caller: Caller, room_id: str) -> None:
         """A member's candidate: the backend sees where a member is by its packets, and has no use for it. Raises RoomNotFound,
         MemberNotFound."""
-        self._session_of(client_id, room_id)
+        self._session_of(caller, room_id)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do what members and rooms ask for, until cancelled; then close all sessions, as far as there is time."""
@@ -212,11 +211,8 @@ class RoomMedia:
             return self._rooms.create(caller, wish.role, wish.metadata, app_id)
         return self._rooms.join(caller, wish.room_id, wish.role, wish.metadata, app_id)
 
-    def _session_of(self, client_id: str, room_id: str) -> _Held:
-        room = self._rooms.find(room_id)
-        seat = None if room is None else room.seats.get(client_id)
-        if seat is None:
-            raise RoomNotFound
+    def _session_of(self, caller: Caller, room_id: str) -> _Held:
+        seat = self._rooms.seat_of(caller, room_id)
         held = self._held.get(seat.stay_id)
         if held is None:  # it is of before a restart
             raise MemberNotFound("The media backend has no session of yours: join again")

@@ -30,6 +30,8 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Signals kept for one member: candidates that overtook their description, and what comes while its link is lost."""
     early_s: float = 5.0
     """For which candidates that overtook their description wait for it; then they are passed on without it."""
+    partings_kept: int = 10_000
+    """Clients whose link was lost when their room ended or they were taken out, and who are told when they come back within the grace."""
     archive_write_s: float = 0.25
     """How often what has changed is given to the archive. A crash may lose that much of it."""
     guest_token_s: int = 86_400
@@ -39,8 +41,10 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Rooms that the page `/call` makes by itself where there are demo credentials."""
 
     def __post_init__(self) -> None:
-        if min(self.max, self.per_client_max, self.max_receivers, self.guest_token_s) < 1 or self.signals_held_max < 0:
-            raise ValueError("max, per_client_max, max_receivers and guest_token_s must be above 0, signals_held_max not below 0")
+        if min(self.max, self.per_client_max, self.max_receivers, self.guest_token_s) < 1:
+            raise ValueError("max, per_client_max, max_receivers and guest_token_s must be above 0")
+        if min(self.signals_held_max, self.partings_kept) < 0:
+            raise ValueError("signals_held_max and partings_kept must not be below 0")
         if min(self.departure_grace_s, self.restart_grace_s, self.early_s) < 0:
             raise ValueError("departure_grace_s, restart_grace_s and early_s must not be below 0")
         if min(self.empty_s, self.life_s, self.archive_write_s) <= 0:

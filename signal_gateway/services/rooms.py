@@ -12,16 +12,18 @@ from uuid import UUID
 import trio
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms, TooManySignals
-from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, SignalDue, StayEnded
+from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
+from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue, StayEnded
 from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.room import P2P, Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
-from signal_gateway.domain.signals import SignalKind, goes_straight, route, welcome
+from signal_gateway.domain.signals import SignalKind, welcome
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.room_archive import RoomArchive, restored
 from signal_gateway.services.room_news import RoomNews
+from signal_gateway.services.room_partings import RoomPartings
 from signal_gateway.services.room_settings import RoomsSettings
+from signal_gateway.services.room_signals import RoomSignals
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database
@@ -59,10 +61,11 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
         self._archive = RoomArchive(writer, settings.max)
-        self._news = RoomNews(bus, settings.signals_held_max)
+        self._partings = RoomPartings(bus, settings.partings_kept, self._rules.grace_s, metrics)
+        self._news = RoomNews(bus, settings.signals_held_max, self._partings)
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
-        self._signals = metrics.counter("signals_total", "Signals between members of rooms, by kind and outcome.", ("kind", "outcome"))
+        self._signals = RoomSignals(bus, self._rules, metrics)
         metrics.gauge("rooms", "Open rooms, by state.", self._count_by_state, "state")
         metrics.gauge("room_members", "Seats that are taken, by whether their client has a link.", self._count_members, "linked")
         bus.subscribe(DeviceUnlinked, self._hear_unlinked)
@@ -128,63 +131,52 @@ class Rooms:
 
     def leave(self, caller: Caller, room_id: str, reason: str | None) -> None:
         """Give up a seat (S-23). Raises RoomNotFound, for a room that the caller is not in, too."""
-        room = self._room(caller, room_id)
-        if caller.client_id not in room.seats:
-            raise RoomNotFound
-        self._rise(room, caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id)
+        self.seat_of(caller, room_id)
+        self._rise(self._rooms[room_id], caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id)
 
-    def signal(self, client_id: str, room_id: str, kind: SignalKind, to: str | None, signal: object) -> None:
+    def seat_of(self, caller: Caller, room_id: str) -> Seat:
+        """The caller's seat in this room. Raises RoomNotFound, for a room that the caller is not in, too."""
+        seat = self._room(caller, room_id).seats.get(caller.client_id)
+        if seat is None:
+            raise RoomNotFound
+        return seat
+
+    def sits_elsewhere(self, client_id: str, room_id: str | None) -> bool:
+        """Whether this id has a seat in a room that the guest of `room_id` may not be in; with or without a link, for the seat is kept."""
+        return room_id is not None and any(taken != room_id for taken in self._of_client.get(client_id, ()))
+
+    def signal(self, caller: Caller, room_id: str, kind: SignalKind, to: str | None, signal: object) -> None:
         """Pass a signal on: at most once to each member that is linked, later to one whose link is lost (S-32).
 
         Raises RoomNotFound where the client does not sit, MemberNotFound, TooManySignals: it is never silently lost, and nothing of it
-        has happened then.
+        has happened then, but where TooManySignals names those of all who do not get it.
         """
+        seat = self.seat_of(caller, room_id)
+        self._signals.pass_on(self._rooms[room_id], seat, kind, to, signal)
+
+    def missed(self, client_id: str, room_id: str, said: object) -> None:
+        """A signal or an event found no link of its member, whose end is under way: it is kept for the next one."""
         room = self._rooms.get(room_id)
         seat = None if room is None else room.seats.get(client_id)
-        if room is None or seat is None:
-            raise RoomNotFound
-        if to is not None and goes_straight(room, seat, to):
-            self._signals.values[kind, "relayed"] += 1
-            self._bus.publish(SignalDue((to,), signal))
-            return
-        try:
-            routed = route(room, seat, kind, to, signal, self._rules, trio.current_time())
-        except TooManySignals:
-            self._limits.add("rooms.signals_held_max")
-            raise
-        counts = self._signals.values
-        if routed.at_once:
-            counts[kind, "relayed"] += len(routed.at_once)
-            self._bus.publish(SignalDue(routed.at_once, signal))
-            for member_id, early in routed.after:
-                counts[SignalKind.CANDIDATE, "relayed"] += 1
-                self._bus.publish(SignalDue((member_id,), early))
-        if routed.held:
-            counts[kind, "held"] += routed.held
+        if seat is not None:
+            self._signals.missed(seat, said)
+        elif isinstance(said, RoomChanged) and (room is None or said.client_id == client_id):
+            self._partings.keep(said, trio.current_time())
 
-    def missed(self, client_id: str, room_id: str, signal: object) -> None:
-        """A signal found no link of its member, whose end is under way: it is kept for the next one."""
-        room = self._rooms.get(room_id)
-        seat = None if room is None else room.seats.get(client_id)
-        if seat is None:
-            return
-        if len(seat.held) >= self._rules.signals_held_max:
-            self._limits.add("rooms.signals_held_max")
-            return
-        seat.held.append(signal)
-
-    def depart(self, client_id: str) -> None:
+    def depart(self, caller: Caller) -> None:
         """A client says that it goes: its seats are free at once (S-30)."""
-        self._leave_all(client_id, "disconnected", Leaving.VOLUNTARY)
+        self._leave_all(caller.client_id, "disconnected", Leaving.VOLUNTARY, caller.room_id)
 
     def returned(self, caller: Caller) -> None:
-        """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile."""
-        for room in self._of_client.get(caller.client_id, {}).values():
+        """A client is linked again and has been told so: it has its seats, and hears what was said meanwhile, and which it has no more."""
+        for room in self._rooms_of(caller.client_id, caller.room_id):
             seat = room.seats[caller.client_id]
             seat.generation = caller.generation
-            if room.app_id == P2P:  # a session at a media backend has outlived the link
+            if room.app_id == P2P and seat.session_id != caller.session_id:  # a session at a media backend has outlived the link
                 seat.session_id = caller.session_id
+                self._archive.note(room, seat)
             self._news.give_held(seat)
+        self._partings.give(caller)
 
     # asked by operators
 
@@ -238,6 +230,10 @@ class Rooms:
         if room is None or caller.room_id not in (None, room_id):
             raise RoomNotFound
         return room
+
+    def _rooms_of(self, client_id: str, guest_of: str | None) -> list[Room]:
+        """Where it sits: a guest, in the room of its link at the most."""
+        return [room for room in self._of_client.get(client_id, {}).values() if guest_of in (None, room.room_id)]
 
     def _check_may_open(self, caller: Caller, role: str) -> None:
         if role_of(role) is not RoomRole.SENDER:
@@ -299,7 +295,7 @@ class Rooms:
         self._archive.note(room, seat)
         self._bus.publish(StayEnded(room.room_id, client_id, seat.stay_id))
         told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
-        self._news.tell(room, "left", client_id, seat.role, told, also=(client_id,) if tells_them else ())
+        self._news.tell(room, "left", client_id, seat.role, told, also=(seat,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
         if not room.seats:
             self._end(room, RoomState.INACTIVE, "all_left", by)
@@ -310,7 +306,7 @@ class Rooms:
         policy = self._rules.sender_leaves
         if policy == "promote" and (promoted := room.promote()) is not None:
             self._archive.note(room, promoted)
-            self._news.tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted.client_id,))
+            self._news.tell(room, "joined", promoted.client_id, promoted.role, "promoted", also=(promoted,))
         elif policy == "close" or leaving is Leaving.LOST:  # whoever was lost has been waited for already
             self._end(room, RoomState.TERMINATED, "sender_left", by)
         else:
@@ -326,7 +322,7 @@ class Rooms:
             seat.end = StayEnd(now, reason, Leaving.ENDED, by)
             self._bus.publish(StayEnded(room.room_id, seat.client_id, seat.stay_id))
         self._archive.note(room, *room.seats.values())
-        room.seats.clear()
+        room.clear()
         self._ends.add(reason)
         log.info("room ended", room_id=room.room_id, reason=reason)
 
@@ -336,8 +332,8 @@ class Rooms:
         if not rooms:
             del self._of_client[client_id]
 
-    def _leave_all(self, client_id: str, reason: str, leaving: Leaving) -> None:
-        for room in list(self._of_client.get(client_id, {}).values()):
+    def _leave_all(self, client_id: str, reason: str, leaving: Leaving, guest_of: str | None = None) -> None:
+        for room in self._rooms_of(client_id, guest_of):
             self._rise(room, client_id, reason, leaving, client_id)
 
     def _hear_unlinked(self, event: DeviceUnlinked) -> None:
@@ -354,6 +350,7 @@ class Rooms:
                 self._news.give_held(seat)
 
     def _sweep(self, now_s: float) -> None:
+        self._partings.sweep(now_s)
         for room in list(self._rooms.values()):
             for seat in room.seats.values():
                 for early in seat.overdue(now_s - self._settings.early_s):

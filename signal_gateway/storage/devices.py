@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Text, bindparam, cast, delete, func, insert, 
 
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
+from signal_gateway.domain.ids import is_guest_id
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage.credentials import COLUMNS as KEY_COLUMNS
 from signal_gateway.storage.engine import write_json
@@ -19,6 +20,8 @@ LABEL_CHARS = 128
 QUEUE_NAME_CHARS = 255
 VERSION_CHARS = 32
 AGENT = "agent"
+RESERVED = "reserved"
+"""Why an id of guests is not brought in."""
 DESCRIPTION = ("device_group", "sitename", "queue_name", "manufacturer", "model")
 
 
@@ -141,6 +144,10 @@ _CLIENT_LOGIN = select(
     .outerjoin(registrations, registrations.c.device_id == bindparam("client"))
     .outerjoin(_holders, _holders.c.id == registrations.c.credential_id)
 )
+_IS_KNOWN = select(
+    select(devices.c.device_id).where(devices.c.device_id == bindparam("client")).exists()
+    | select(registrations.c.device_id).where(registrations.c.device_id == bindparam("client")).exists()
+)
 
 
 def find_phone(connection: Connection, device_id: str, key_id: str) -> PhoneLogin:
@@ -164,15 +171,23 @@ def find_device(connection: Connection, device_id: str) -> DeviceRecord | None:
     return None if row is None else DeviceRecord(*row)
 
 
+def is_known(connection: Connection, client_id: str) -> bool:
+    """Whether a device or a client's record has this id."""
+    return bool(connection.scalar(_IS_KNOWN, {"client": client_id}))
+
+
 def enrol(connection: Connection, record: DeviceRecord, credential: Credential | None, now_ms: int) -> str | None:
     """Bind a new device to the key it came with. Returns None, or the word why not: then nothing is written.
 
     Decides on what is on disk now, not on what the asker read before: of two keys that bring the same id at once, one wins,
-    and of two devices that take the last place of a key, one.
+    and of two devices that take the last place of a key, one. A new device has no id of guests, as which anybody with the link of a
+    room could pass for it; one that has it from before this was so keeps it, and guests do not get it.
     """
     known = find_device(connection, record.device_id)
     if known is not None:
         return None if known.credential_id == record.credential_id else "bound_elsewhere"
+    if is_guest_id(record.device_id):
+        return RESERVED
     if credential is not None and (refusal := _bars_new(connection, credential, now_ms)) is not None:
         return refusal
     values = _description_values(record)

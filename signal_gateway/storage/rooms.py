@@ -50,8 +50,9 @@ class RoomRecord:
     created_at: int
     created_by: str
     sender_client_id: str | None
+    """Who sends, or sent last."""
     session_id: str | None
-    """Of its sender."""
+    """Theirs."""
     stays: int
     metadata: Mapping[str, Any] | None
     ended_at: int | None
@@ -72,6 +73,8 @@ class OpenRoom:
     app_id: str
     seats: Sequence[StayRecord]
     banned: Sequence[str]
+    sends_or_sent: tuple[str, str] | None
+    """Client and session of its sender, or of the last one."""
 
 
 # rows
@@ -79,7 +82,7 @@ class OpenRoom:
 
 def room_row(room: Room) -> Upsert:
     """A room as it is now."""
-    sender, end = room.sender, room.end
+    (sender_id, session_id), end = room.sends_or_sent or (None, None), room.end
     values: dict[str, Any] = {
         "room_id": room.room_id,
         "app_id": room.app_id,
@@ -87,8 +90,8 @@ def room_row(room: Room) -> Upsert:
         "creation_type": MADE if room.is_made else BY_CLIENT,
         "created_at": room.created_at,
         "created_by": room.created_by,
-        "sender_client_id": None if sender is None else sender.client_id,
-        "session_id": None if sender is None else sender.session_id,
+        "sender_client_id": sender_id,
+        "session_id": session_id,
         "stays": room.stays,
         "ended_at": None if end is None else end.at,
         "ended_reason": None if end is None else end.reason,
@@ -147,34 +150,41 @@ def find_room(connection: Connection, room_id: str) -> RoomRecord | None:
     return None if row is None else _room_of(row)
 
 
-def find_room_of_session(connection: Connection, session_id: str) -> RoomRecord | None:
-    """The room in which a session sits, or sat last (S-40)."""
-    of_session = select(room_members.c.room_id).where(room_members.c.session_id == session_id).order_by(room_members.c.id.desc()).limit(1)
-    row = connection.execute(_ROOMS.where(rooms.c.room_id == of_session.scalar_subquery())).first()
-    return None if row is None else _room_of(row)
-
-
 def find_stays(connection: Connection, room_id: str, *, active: bool = False) -> list[StayRecord]:
     """Who sat in a room, first come first; with `active`, who sits in it (S-40)."""
     query = _OF_ROOM.where(room_members.c.left_at.is_(None)) if active else _OF_ROOM
     return [_stay_of(row) for row in connection.execute(query, {"room": room_id})]
 
 
-def find_stays_of(connection: Connection, client_id: str, limit: int) -> list[StayRecord]:
-    """Where a client sat, newest first (S-40)."""
-    query = _STAYS.where(room_members.c.client_id == client_id).order_by(room_members.c.joined_at.desc()).limit(limit)
-    return [_stay_of(row) for row in connection.execute(query)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which rooms: those of which all holds that is not None. Times are from the first on, and before the second."""
+
+    since: int | None = None
+    until: int | None = None
+    """When they were opened."""
+    ended_since: int | None = None
+    ended_until: int | None = None
+    session_id: str | None = None
+    """One of their members sat there by this session."""
+    client_id: str | None = None
+    """Who sat there."""
 
 
-def find_rooms(
-    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
-) -> list[RoomRecord]:
-    """Rooms opened at `from_ms <= created_at < to_ms`, oldest first, behind the one of which `after` has time and id (S-40)."""
+def find_rooms(connection: Connection, wanted: Wanted, after: tuple[int, str] | None, limit: int) -> list[RoomRecord]:
+    """Rooms, oldest first, behind the one of which `after` has the time of its opening and the id (S-40)."""
     query = _ROOMS.order_by(rooms.c.created_at, rooms.c.room_id).limit(limit)
-    if from_ms is not None:
-        query = query.where(rooms.c.created_at >= from_ms)
-    if to_ms is not None:
-        query = query.where(rooms.c.created_at < to_ms)
+    for column, since, until in (
+        (rooms.c.created_at, wanted.since, wanted.until),
+        (rooms.c.ended_at, wanted.ended_since, wanted.ended_until),
+    ):
+        if since is not None:
+            query = query.where(column >= since)
+        if until is not None:
+            query = query.where(column < until)
+    for column, value in ((room_members.c.session_id, wanted.session_id), (room_members.c.client_id, wanted.client_id)):
+        if value is not None:
+            query = query.where(rooms.c.room_id.in_(select(room_members.c.room_id).where(column == value)))
     if after is not None:
         at, room_id = after
         query = query.where((rooms.c.created_at > at) | ((rooms.c.created_at == at) & (rooms.c.room_id > room_id)))
@@ -206,11 +216,9 @@ class RegistrationRecord:
     last_seen_at: int | None
 
 
-def find_rooms_in_full(
-    connection: Connection, from_ms: int | None, to_ms: int | None, after: tuple[int, str] | None, limit: int
-) -> list[RoomInFull]:
+def find_rooms_in_full(connection: Connection, wanted: Wanted, after: tuple[int, str] | None, limit: int) -> list[RoomInFull]:
     """The same rooms as `find_rooms`, with their stays."""
-    found = find_rooms(connection, from_ms, to_ms, after, limit)
+    found = find_rooms(connection, wanted, after, limit)
     within = room_members.c.room_id.in_([room.room_id for room in found])
     of_room: dict[str, list[StayRecord]] = {}
     for row in connection.execute(_STAYS.where(within).order_by(room_members.c.id)):
@@ -255,6 +263,7 @@ def _open_room(room: RoomRecord, banned: Sequence[str], stays: Mapping[str, Sequ
         room.app_id,
         [stay for stay in of_room if stay.left_at is None],
         [*banned, *(stay.client_id for stay in of_room if stay.final_status == Leaving.BANNED)],
+        None if room.sender_client_id is None or room.session_id is None else (room.sender_client_id, room.session_id),
     )
 
 

@@ -143,6 +143,30 @@ def members_are_told_who_comes_and_goes(rooms: RoomTranscript) -> Findings:
                 yield f"{client_id} never heard of {event.event} in {event.room_id} at {change.place}"
 
 
+def who_lost_a_seat_without_a_link_is_told_when_it_comes_back(rooms: RoomTranscript) -> Findings:
+    """That the room is over, or that it was taken out: if it comes back within the grace, and the same gateway knows of it."""
+    heard = {(each.client_id, each.key, each.link) for each in rooms.heard}
+    for change in rooms.changes:
+        event = change.event
+        absent = {client_id for client_id, is_linked in change.others.items() if event.event == "room_terminated" and not is_linked}
+        if event.reason in WAS_MOVED_OUT and rooms.holding_at(event.client_id, change.at) is None:
+            absent.add(event.client_id)
+        for client_id in sorted(absent):
+            lost_at = max((each.ended_at for each in rooms.holdings[client_id] if each.ended_at <= change.at), default=change.at)
+            back = rooms.next_holding(client_id, change.at)
+            if (
+                back is None
+                or back.at >= lost_at + rooms.settings.departure_grace_s
+                or not rooms.is_calm(back.link, back.at, back.at + CALM_S)
+            ):
+                continue
+            if rooms.transcript.life_at(back.begun) is not rooms.transcript.life_at(change.place) or back.ended_at <= back.at + CALM_S:
+                continue
+            key = event.room_id, event.event, event.client_id, event.role, event.reason
+            if (client_id, key, back.link) not in heard:
+                yield f"{client_id} came back at {back.begun} and never heard of {event.event} in {event.room_id} at {change.place}"
+
+
 def nothing_comes_after_the_end(rooms: RoomTranscript) -> Findings:
     """After `room_terminated`, one's own leaving or being taken out a link hears nothing of the room, until it is let in again."""
     over: set[tuple[int, str]] = set()
@@ -251,6 +275,7 @@ LAWS: tuple[Law, ...] = (
     a_seat_outlives_its_link_for_the_grace,
     nobody_leaves_and_nothing_ends_without_a_cause,
     members_are_told_who_comes_and_goes,
+    who_lost_a_seat_without_a_link_is_told_when_it_comes_back,
     nothing_comes_after_the_end,
     nobody_is_stuck,
     memory_is_as_told,

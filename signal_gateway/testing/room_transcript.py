@@ -14,7 +14,7 @@ from protocol.payload import read_payload
 from signal_gateway.domain.events import DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.testing.history import GATEWAY, LOG, NETWORK, SIMULATION, Entry, History
-from signal_gateway.testing.room_facts import Change, Due, Heard, Holding, Request, Signal, Stay
+from signal_gateway.testing.room_facts import WAS_MOVED_OUT, Change, Due, Heard, Holding, Request, Signal, Stay
 from signal_gateway.testing.room_party import SIGNAL_MARK
 from signal_gateway.testing.transcript import SIGNALS, Transcript
 from signal_gateway.testing.world import WORLD_BEGINS_MS
@@ -147,11 +147,13 @@ class RoomTranscript:
         sitting = self._sitting.get(event.room_id, {})
         if late is not None:
             waiting.remove(late)
-        else:
+        elif not self._was_missed(entry, event):
             others = {client_id: self.holding_at(client_id, entry.at) is not None for client_id in sitting if client_id != event.client_id}
             self.changes.append(Change(place, entry.at, event, others))
             for client_id in others.keys() - set(event.to):
                 self._waits_for[client_id].append(event)
+            if event.reason in (*WAS_MOVED_OUT, "promoted") and event.client_id not in event.to:
+                self._waits_for[event.client_id].append(event)
             stay = sitting.get(event.client_id)
             if stay is not None and event.reason == "returned":
                 stay.admissions.append((place, entry.at, entry.link))
@@ -160,7 +162,16 @@ class RoomTranscript:
                 stay.role = event.role
                 self._note_crowd(place, event.room_id)
         for client_id in event.to:
-            self.due.append(Due(_key_of(event), client_id, place, entry.at, event.room_id, client_id in sitting))
+            sits = client_id in sitting or (late is not None and event.event == "room_terminated")
+            self.due.append(Due(_key_of(event), client_id, place, entry.at, event.room_id, sits))
+
+    def _was_missed(self, entry: Entry, event: RoomChanged) -> bool:
+        """Whether one who has just come by a newer link is told, alone, what an older one that was closing did not hear."""
+        holding = self.holding_at(event.to[0], entry.at) if len(event.to) == 1 else None
+        if holding is None or (holding.at, holding.link) != (entry.at, entry.link):
+            return False
+        told = (each.event for each in self.changes if each.place < holding.begun and event.to[0] in each.event.to)
+        return any(_key_of(each) == _key_of(event) for each in told)
 
     def _read_line(self, place: int, entry: Entry) -> None:
         if not entry.what.startswith("room "):

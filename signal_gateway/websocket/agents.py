@@ -1,6 +1,7 @@
 """What agents may say, and where it goes (seed 003; CONTRACT.md §2). An agent says who it is with CONNECT or REGISTER."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from protocol.agent import (
     Connect,
@@ -92,7 +93,7 @@ async def hear_register(link: Link, message: Register, question: Question) -> No
 
 
 async def hear_unregister(link: Link, message: Unregister, question: Question) -> None:
-    """UNREGISTER: forget the client's record (S-15 to S-17). The client's other links close; this one stays."""
+    """UNREGISTER: forget the client's record (S-15 to S-17). The client's other links close; this one stays, as after a CONNECT alone."""
     try:
         await link.door.registration.unregister(message.client_id, message.auth_token, link.address)
     except GatewayError as error:
@@ -102,6 +103,8 @@ async def hear_unregister(link: Link, message: Unregister, question: Question) -
     other = link.door.hub.link_of(message.client_id)
     if other is not None and other is not link:
         other.close_soon(CloseCode.NORMAL, "the client was unregistered")
+    if link.principal is not None and link.client_id == message.client_id:
+        link.authenticated(replace(link.principal, registered=False))
     link.answer(question, UnregisterAck(version=WIRE_VERSION, status=200, message="Unregistration successful", client_id=message.client_id))
 
 
@@ -126,7 +129,7 @@ def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
 def hear_disconnect(link: Link, message: Disconnect, question: Question) -> None:
     """DISCONNECT: the client goes, and says so. Its rooms are left."""
     if link.principal is not None:
-        link.door.rooms.depart(link.client_id)
+        link.door.rooms.depart(caller_of(link))
     link.close_soon(CloseCode.NORMAL, "the client disconnected")
 
 
@@ -144,9 +147,12 @@ def _check_client_is_free(link: Link, client_id: str) -> None:
 
 
 def _check_guest_takes_no_other_place(link: Link, principal: Principal) -> None:
-    """Raise ClientIdTaken when the id is linked, and one of the two is a guest of another room, or none."""
+    """Raise ClientIdTaken when the id is linked, and one of the two is a guest of another room, or none; and for a guest of one room when
+    the id has a seat in another, which is kept for whoever took it while their link is lost."""
     other = link.door.hub.link_of(principal.client_id)
     if other is not None and other is not link and other.principal is not None and other.principal.room_id != principal.room_id:
+        raise ClientIdTaken
+    if link.door.rooms.sits_elsewhere(principal.client_id, principal.room_id):
         raise ClientIdTaken
 
 

@@ -31,7 +31,7 @@ from signal_gateway.services.media import MediaSession
 from signal_gateway.services.room_media import Entered, RoomMedia, Wish
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.link import Link
-from signal_gateway.websocket.rooms import caller_that_may_ask, hear_room_leave, hear_signal, let_in, offer_to_members
+from signal_gateway.websocket.rooms import caller_of, caller_that_may_ask, hear_room_leave, hear_signal, let_in, offer_to_members
 
 _SHAPES: Mapping[SignalKind, type[SignalOffer]] = {SignalKind.OFFER: SignalOffer, SignalKind.ANSWER: SignalAnswer}
 
@@ -68,12 +68,12 @@ def hear_media_signal(link: Link, message: Signal, question: Question) -> Corout
         return None
     match message:
         case SignalIceCandidate():
-            media.candidate(link.client_id, message.room_id)
+            media.candidate(caller_of(link), message.room_id)
             return None
         case SignalAnswer():
-            return media.answer(link.client_id, message.room_id, message.sdp)
+            return media.answer(caller_of(link), message.room_id, message.sdp)
         case SignalOffer():
-            return media.offer(link.client_id, message.room_id, message.sdp)
+            return media.offer(caller_of(link), message.room_id, message.sdp)
 
 
 async def _enter(

@@ -4,6 +4,7 @@ A signal goes out as it came in, with `from` filled in; it is written once for a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -56,7 +57,8 @@ class RoomSpeaker:
 
     def _say_change(self, event: RoomChanged) -> None:
         message = RoomEvent(room_id=event.room_id, event=event.event, client_id=event.client_id, role=event.role, reason=event.reason)
-        self._say(event.to, message, "room_event")
+        for client_id in self._say(event.to, message, "room_event"):
+            self._rooms.missed(client_id, event.room_id, replace(event, to=(client_id,)))
 
     def _say_signal(self, event: SignalDue) -> None:
         due: Any = event.signal
@@ -131,7 +133,7 @@ def hear_signal(link: Link, message: Signal, question: Question) -> None:
 def hear_plain_signal(link: Link, written: WrittenSignal) -> None:
     """The same, when it was read the short way."""
     signal = written.signal
-    link.door.rooms.signal(link.client_id, signal.room_id, _KINDS[type(signal)], signal.to, written)
+    link.door.rooms.signal(caller_of(link), signal.room_id, _KINDS[type(signal)], signal.to, written)
 
 
 def said_by(client_id: str, message: Signal) -> Signal:
@@ -179,7 +181,7 @@ def offer_to_members(link: Link, caller: Caller, room: Room, sdp: str | None) ->
     sender = room.sender
     to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
     offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
-    link.door.rooms.signal(caller.client_id, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
+    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
 
 
 ROOM_HANDLERS: Mapping[type, Handler] = {

@@ -81,6 +81,27 @@ async def test_a_guest_may_do_nothing_but_sit_in_its_room(autojump_clock: MockCl
         assert await one.join(room_id)
 
 
+async def test_the_link_of_one_room_takes_no_seat_in_another_whose_member_is_away(autojump_clock: MockClock, api: Api):
+    """The seat is kept for whoever took it, and what is said to it meanwhile is for nobody else (H35)."""
+    room_id, token = await made(api)
+    _, other_token = await made(api)
+    async with member(api.world, "a", token="token-a") as a:
+        await a.join(room_id, role="sender")
+        async with guest(api.world, "1", token) as one:
+            await one.join(room_id)
+            await a.hear()
+        await a.say("signal_offer", room_id=room_id, to="guest-1", sdp="v=0 for the one who sits there")
+        async with api.world.dial_quickly("thief", "/ws", {}) as client:
+            thief = Member(client, "guest-1", other_token, "text")
+            status, answer = await thief.ask("register", auth_token=other_token)
+            assert (status, answer["message"]) == (409, "Client id already exists")
+            assert await closing(client) == 4501
+        async with guest(api.world, "1", token) as one:
+            assert (await one.hear())[1]["sdp"] == "v=0 for the one who sits there"
+            await one.say("signal_answer", room_id=room_id, to="a", sdp="v=0")
+            assert (await a.hear())[0] == "signal_answer"
+
+
 @pytest.mark.parametrize(
     ("client_id", "token"), [("a", None), ("phone-1", None), ("guest-1", "eyJhbGciOiJub25lIn0.e30."), ("guest-1", "x")]
 )
@@ -157,6 +178,7 @@ async def test_an_operator_ends_a_room_and_takes_members_out(autojump_clock: Moc
         await trio.sleep(1)
         over = (await api.call("GET", f"/api/rooms/{room_id}")).json
         assert (over["state"], over["ended_reason"], over["ended_by"]) == ("terminated", "operator", "admin")
+        assert (over["sender_client_id"], over["session_id"]) == ("a", over["members"][0]["session_id"])
         assert [(stay["client_id"], stay["final_status"]) for stay in over["members"]] == [
             ("a", "room_ended"),
             ("b", "kicked"),

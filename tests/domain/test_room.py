@@ -140,6 +140,39 @@ def test_what_comes_for_a_member_whose_link_is_lost_is_kept_and_bounded():
     assert room.seats["b"].held == ["o", "1", "2"]
 
 
+def test_whose_line_is_full_is_named_when_a_signal_is_for_all():
+    room = room_of("a", "b", "c")
+    for client_id in ("b", "c"):
+        say(room, "a", OFFER, "o", to=client_id)
+    room.seats["b"].lost_at_s = 200.0
+    for number in range(3):
+        say(room, "a", CANDIDATE, str(number), to="b")
+    routed = route(room, room.seats["a"], CANDIDATE, None, "3", RULES, 100.0)
+    assert (routed.at_once, routed.held, routed.unheard) == (["c"], 0, ["b"])
+
+
+def test_a_description_for_which_there_is_no_room_leaves_what_waits_for_it():
+    """The candidates that overtook it wait on, and are passed on when their time is over."""
+    room = room_of("a", "b")
+    b = room.seats["b"]
+    b.lost_at_s = 200.0
+    for number in range(3):
+        say(room, "a", CANDIDATE, str(number), to="b")
+    with pytest.raises(TooManySignals):
+        say(room, "a", OFFER, "o", to="b")
+    assert (b.early, b.held, b.described_by) == ({"a": ["0", "1", "2"]}, [], set())
+    assert b.overdue(100.0) == [["0", "1", "2"]]
+
+
+def test_a_description_takes_no_second_place_for_the_candidates_that_overtook_it():
+    room = room_of("a", "b")
+    room.seats["b"].lost_at_s = 200.0
+    say(room, "a", CANDIDATE, "0", to="b")
+    say(room, "a", CANDIDATE, "1", to="b")
+    assert say(room, "a", OFFER, "o", to="b") == ([], [], 3)
+    assert (room.seats["b"].held, room.seats["b"].early) == (["o", "0", "1"], {})
+
+
 def test_who_comes_back_by_a_new_link_begins_anew_for_all():
     room = room_of("a", "b")
     say(room, "a", OFFER, "o")

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from trio.testing import MockClock
 
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import BadCredentials, RateLimited
+from signal_gateway.domain.errors import BadCredentials, ClientIdReserved, RateLimited
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.principal import LinkKind, Principal
@@ -158,6 +158,12 @@ async def test_a_phone_that_has_a_device_key_gets_no_other(autojump_clock: MockC
     device_key = (await services.phone(wants_key=True)).device_key
 
     assert (await services.phone(device_key, wants_key=True)).device_key is None
+
+
+async def test_a_phone_does_not_come_under_an_id_of_guests(autojump_clock: MockClock, services: Services):
+    with pytest.raises(ClientIdReserved):
+        await services.phone(ENROLMENT_KEY, "guest-1")
+    assert await services.audited() == [("enrol", "guest-1", "reserved")]
 
 
 async def test_a_client_key_is_no_key_of_a_phone(autojump_clock: MockClock, services: Services):

@@ -222,7 +222,9 @@ async def test_the_changed_states_of_a_whole_fleet_are_written_in_slices(autojum
     assert sizes == [500, 500, 201]
 
 
-async def test_a_message_without_a_status_writes_and_publishes_nothing(autojump_clock: MockClock, services: Services, presence: Presence):
+async def test_a_message_without_a_status_publishes_nothing_and_writes_its_time_once_a_minute(
+    autojump_clock: MockClock, services: Services, presence: Presence
+):
     presence.link_opened(phone(), "session-1", ADDRESS)
     await trio.sleep(1.5)
     services.writer.rows.clear()
@@ -232,7 +234,9 @@ async def test_a_message_without_a_status_writes_and_publishes_nothing(autojump_
         presence.heard_from("phone-1")
         await trio.sleep(1)
 
-    assert (services.writer.rows, services.events) == ([], [])
+    assert services.events == []
+    (row,) = status_rows(services)
+    assert row.values["last_activity_at"] == STARTED_MS + 60_500
     view = presence.view("phone-1")
     assert view is not None
     assert view.last_activity_at == STARTED_MS + 100_500
@@ -283,6 +287,29 @@ async def test_a_link_is_asked_for_its_last_plain_heartbeat_and_what_it_said_is_
     view = presence.view("phone-1")
     assert view is not None
     assert view.last_activity_at == STARTED_MS + round(1000 * heard_at)
+
+
+async def test_when_something_was_last_heard_of_an_agent_is_on_disk_within_a_minute(
+    autojump_clock: MockClock, services: Services, presence: Presence
+):
+    """Though nobody tells of its heartbeats; of a fleet never many at once, and of one who says nothing never."""
+    links = [BeatingLink() for _ in range(600)]
+    for number, link in enumerate(links):
+        presence.link_opened(Principal(LinkKind.AGENT, f"agent-{number}", "key"), f"session-{number}", ADDRESS, link)
+    presence.link_opened(Principal(LinkKind.AGENT, "silent", "key"), "session", ADDRESS, BeatingLink())
+    await trio.sleep(1.5)
+    services.writer.rows.clear()
+    seconds: list[int] = []
+    for _ in range(120):
+        for link in links:
+            link.beat_at = trio.current_time()
+        before = len(services.writer.rows)
+        await trio.sleep(1)
+        seconds.append(len(services.writer.rows) - before)
+
+    assert set(seconds) == {10}
+    rows = await rows_of(services, device_status)
+    assert {row["device_id"] for row in rows if STARTED_MS + 121_500 - row["last_activity_at"] > 61_000} == {"silent"}
 
 
 async def test_a_link_that_is_silent_for_five_minutes_counts_as_gone_until_it_speaks_again(

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import BadCredentials, ClientIdTaken, ClientNotFound, RateLimited
+from signal_gateway.domain.errors import BadCredentials, ClientIdReserved, ClientIdTaken, ClientNotFound, RateLimited
 from signal_gateway.domain.events import ClientUnregistered
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.services.registration import RegisterRequest
@@ -121,6 +121,41 @@ async def test_an_agent_cannot_take_the_id_of_a_phone_of_another_key(autojump_cl
         await services.register("phone-1", OTHER_KEY)
     with pytest.raises(BadCredentials):
         await services.phone(ENROLMENT_KEY, (await services.register("agent-7", OTHER_KEY)).client_id)
+
+
+@pytest.mark.parametrize("registration", ["enrolment", "open"])
+async def test_an_id_of_guests_is_for_nobody_who_comes_with_a_key(autojump_clock: MockClock, services: Services, registration: str):
+    """Who has the link of a room names itself: it would be taken for a device of that id."""
+    services.configure(registration, api_keys=[f"guest-2:{CLIENT_TOKEN}"], per_address_per_minute=0)
+    _, issued = await services.credentials.create(CLIENT, client_id="guest-3")
+    for client_id, token in (("guest-1", ENROLMENT_KEY), ("guest-2", CLIENT_TOKEN), ("guest-3", issued)):
+        with pytest.raises(ClientIdReserved, match='"guest-" are for guests of rooms'):
+            await services.register(client_id, token)
+        assert await record_of(services, client_id) is None
+    for client_id, token in (("guest-2", CLIENT_TOKEN), ("guest-3", issued)):
+        with pytest.raises(ClientIdReserved):
+            await services.authentication.agent(client_id, token, ADDRESS)
+    assert (await services.audited())[-1] == ("connect", "guest-3", "reserved")
+    with pytest.raises(BadCredentials):  # who has no right token learns nothing
+        await services.authentication.agent("guest-2", "wrong", ADDRESS)
+
+
+async def test_who_had_an_id_of_guests_before_keeps_it_and_no_guest_gets_it(
+    autojump_clock: MockClock, services: Services, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as before:
+        before.setattr(devices, "is_guest_id", lambda _: False)
+        await services.register("guest-1", ENROLMENT_KEY)
+        await services.phone(ENROLMENT_KEY, "guest-phone")
+
+    assert (await services.register("guest-1", ENROLMENT_KEY)).registered
+    assert (await services.authentication.agent("guest-1", ENROLMENT_KEY, ADDRESS)).registered
+    assert (await services.phone(ENROLMENT_KEY, "guest-phone")).principal.client_id == "guest-phone"
+    token = services.guests.issue("room-1", 60)
+    for taken in ("guest-1", "guest-phone"):
+        with pytest.raises(ClientIdTaken):
+            await services.register(taken, token)
+    assert (await services.register("guest-2", token)).room_id == "room-1"
 
 
 async def test_agents_count_as_devices_of_their_enrolment_key_and_free_their_place(autojump_clock: MockClock, services: Services):

@@ -27,6 +27,10 @@ from signal_gateway.storage.settings import StorageSettings
 from .media_made import FakeMedia
 
 
+def caller(client_id: str) -> Caller:
+    return Caller(client_id, f"link of {client_id}", 1)
+
+
 class Place:
     """Rooms on a fake backend, and what it says to whom."""
 
@@ -92,10 +96,10 @@ async def test_tracks_that_are_not_there_yet_are_asked_for_after_doubled_waits(a
     place.media.hidden.clear()
     await trio.sleep(100)
     assert len(place.said) == 1  # it has not answered: nothing more may be asked
-    await place.room_media.answer("b", room_id, "answer")
+    await place.room_media.answer(caller("b"), room_id, "answer")
     await trio.sleep(1)
     assert place.said[1:] == [("b", "offer", "offer of y")]
-    await place.room_media.answer("b", room_id, "answer")
+    await place.room_media.answer(caller("b"), room_id, "answer")
     asked = len(place.media.asked)
     await trio.sleep(1000)
     assert len(place.media.asked) == asked  # it has all that there is
@@ -107,7 +111,7 @@ async def test_while_the_backend_is_down_a_receiver_waits_for_its_tracks_and_get
     room_id = await place.create()
     await place.join("b", room_id)
     place.media.faults.extend([None, MediaDown(reason="media_timeout"), SessionError(), RuntimeError("a bug")])
-    await place.room_media.offer("a", room_id, "x")
+    await place.room_media.offer(caller("a"), room_id, "x")
     await trio.sleep(10)
     assert place.said == [("a", "answer", "answer to x"), ("b", "offer", "offer of x")]
     page = place.metrics.text().decode()
@@ -136,10 +140,10 @@ async def test_an_exchange_of_one_who_goes_in_its_middle_ends_with_its_session_c
     await place.join("b", room_id)
     place.media.seconds = 2.0
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(place.room_media.offer, "b", room_id, "x")
+        nursery.start_soon(place.room_media.offer, caller("b"), room_id, "x")
         await trio.sleep(1)
         with pytest.raises(OfferOutstanding):
-            await place.room_media.offer("b", room_id, "x")
+            await place.room_media.offer(caller("b"), room_id, "x")
         place.leave("b", room_id)
     await trio.sleep(10)
     assert place.media.times("close") == [1.0, 2.0]  # and once more behind what came late

@@ -116,7 +116,7 @@ class Model:
     async def exchange(self, what: str, client: str, room_id: str) -> None:
         media = self.place.room_media
         with suppress(GatewayError):
-            await (media.answer if what == "answer" else media.offer)(client, room_id, f"more-of-{client}")
+            await (media.answer if what == "answer" else media.offer)(self.caller(client), room_id, f"more-of-{client}")
 
     def check(self) -> None:
         """Whoever sits in a room on the backend has the session that its seat tells, and all who have one sit."""

@@ -13,6 +13,7 @@ from signal_gateway.domain.room import Leaving, Room, Seat
 from signal_gateway.services import rooms as service
 from signal_gateway.services.room_archive import RoomArchive
 from signal_gateway.services.room_news import RoomNews
+from signal_gateway.services.room_partings import RoomPartings
 from signal_gateway.services.rooms import Rooms
 from signal_gateway.testing.room_laws import check_rooms
 from signal_gateway.testing.simulation import simulate
@@ -222,6 +223,10 @@ def tell_of_the_end_before_the_last_word(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Rooms, "_end", end_early)
 
 
+def forget_who_lost_a_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RoomPartings, "keep", lambda *_: None)
+
+
 FOUND_OUT: list[tuple[Plant, str]] = [
     (give_up_the_seat_with_the_link, "lost the seat"),
     (lose_the_seat_at_a_takeover, "without a cause: disconnected"),
@@ -244,6 +249,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (drop_early_candidates, "never came to"),
     (give_signals_back_to_their_sender, "came back to its sender"),
     (believe_whoever_says_who_they_are, "is told as said by"),
+    (forget_who_lost_a_seat, "came back at"),
     (tell_nobody_who_left, "was not told"),
     (tell_of_the_end_before_the_last_word, "had no more to do with the room"),
 ]

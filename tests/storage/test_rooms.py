@@ -1,10 +1,12 @@
 """The archive of rooms: what it keeps, what is asked of it (S-33 to S-40; C-13), and its form for other programs (C-16)."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from signal_gateway.domain.room import Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd
+from signal_gateway.services.room_archive import restored
 from signal_gateway.services.room_export import documents_of, read_clients, read_rooms
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch import Put, write_batch
@@ -61,19 +63,49 @@ async def test_open_rooms_are_found_with_those_who_sit_in_them(kept: Database):
     assert (first.banned, third.banned) == ([], ["nobody"])  # also who never sat there
 
 
+async def test_a_room_that_is_over_tells_who_sent_in_it(database: Database):
+    """The last one, whether they left before the others, or the room ended around them; and over a restart in between."""
+    left, ended, nobody = room_of("r-1", AT, "a", "b"), room_of("r-2", AT, "c", "d"), Room("r-3", AT, "boss", 0.0, is_made=True)
+    left.rise("a")
+    await keep(database, left)
+    restarted = restored(next(each for each in await database.read(archive.find_open)), 0.0, AT, 0.0)
+    assert (restarted.room_id, restarted.sender, restarted.sends_or_sent) == ("r-1", None, ("a", "session-a"))
+    for room in (restarted, ended, nobody):
+        room.end = RoomEnd(AT + 9000, RoomState.TERMINATED, "timeout", "server")
+        room.clear()
+        await keep(database, room)
+    found = [await database.read(partial(archive.find_room, room_id=room_id)) for room_id in ("r-1", "r-2", "r-3")]
+    assert [room and (room.sender_client_id, room.session_id) for room in found] == [
+        ("a", "session-a"),
+        ("c", "session-c"),
+        (None, None),
+    ]
+
+
 async def test_a_second_visit_does_not_hide_the_first(kept: Database):
     stays = await kept.read(lambda connection: archive.find_stays(connection, "r-1"))
     assert [(stay.client_id, stay.final_status) for stay in stays] == [("a", None), ("b", "kicked"), ("b", None)]
     active = await kept.read(lambda connection: archive.find_stays(connection, "r-1", active=True))
     assert [stay.stay_id for stay in active] == ["r-1-a", "r-1-b-again"]
-    of_b = await kept.read(lambda connection: archive.find_stays_of(connection, "b", 10))
-    assert [stay.stay_id for stay in of_b] == ["r-1-b-again", "r-1-b"]
 
 
-@pytest.mark.parametrize(("session_id", "room_id"), [("session-b2", "r-1"), ("session-d", "r-2"), ("nobody's", None)])
-async def test_the_room_of_a_session(kept: Database, session_id: str, room_id: str | None):
-    room = await kept.read(lambda connection: archive.find_room_of_session(connection, session_id))
-    assert (None if room is None else room.room_id) == room_id
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({"session_id": "session-b"}, ["r-1"]),
+        ({"session_id": "session-b2"}, ["r-1"]),
+        ({"session_id": "nobody's"}, []),
+        ({"client_id": "d"}, ["r-2"]),
+        ({"client_id": "b", "session_id": "session-d"}, []),
+        ({"ended_since": AT + 70_500}, ["r-2"]),
+        ({"ended_since": AT + 70_501}, []),
+        ({"ended_until": AT + 70_501}, ["r-2"]),
+        ({"ended_until": AT + 70_500}, []),
+    ],
+)
+async def test_rooms_of_a_session_of_a_client_and_by_the_time_of_their_end(kept: Database, wanted: dict[str, Any], ids: list[str]):
+    found = await kept.read(lambda connection: archive.find_rooms(connection, archive.Wanted(**wanted), None, 10))
+    assert [room.room_id for room in found] == ids
 
 
 @pytest.mark.parametrize(
@@ -81,8 +113,8 @@ async def test_the_room_of_a_session(kept: Database, session_id: str, room_id: s
     [(None, None, ["r-1", "r-2", "r-3"]), (AT + 1, None, ["r-2", "r-3"]), (None, AT + 20_000, ["r-1", "r-2"]), (AT + 30_000, None, [])],
 )
 async def test_rooms_by_the_time_of_their_making(kept: Database, begin: int | None, end: int | None, ids: list[str]):
-    found, place = [], None
-    while page := await kept.read(lambda connection, place=place: archive.find_rooms(connection, begin, end, place, 1)):
+    found, place, wanted = [], None, archive.Wanted(since=begin, until=end)
+    while page := await kept.read(lambda connection, place=place: archive.find_rooms(connection, wanted, place, 1)):
         found += [room.room_id for room in page]
         place = (page[-1].created_at, page[-1].room_id)
     assert found == ids
@@ -91,7 +123,7 @@ async def test_rooms_by_the_time_of_their_making(kept: Database, begin: int | No
 async def test_documents_in_the_form_of_the_source(kept: Database):
     record = ClientRecord("a", b"d" * 32, None, "1.0.0", ["webrtc"], None, None)
     assert await kept.write(lambda connection: register(connection, record, Vouch(), AT)) is None
-    documents, place = await read_rooms(kept, None, None, None, AT + 7000)
+    documents, place = await read_rooms(kept, archive.Wanted(), None, AT + 7000)
     assert place is None
     told: dict[str, list[Any]] = {}
     for collection, document in documents:
@@ -119,5 +151,5 @@ async def test_documents_in_the_form_of_the_source(kept: Database):
 
 
 async def test_ids_of_documents_are_the_same_in_every_export(kept: Database):
-    (found, *_) = await kept.read(lambda connection: archive.find_rooms_in_full(connection, None, None, None, 10))
+    (found, *_) = await kept.read(lambda connection: archive.find_rooms_in_full(connection, archive.Wanted(), None, 10))
     assert [document["id"] for _, document in documents_of(found, AT)] == [document["id"] for _, document in documents_of(found, AT + 1)]

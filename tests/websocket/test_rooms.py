@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from protocol.agent import SignalOffer
 from protocol.plain import WrittenSignal
 from signal_gateway.config import Config
+from signal_gateway.domain.errors import TooManySignals
+from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.signals import SignalKind
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.limits import LimitsSettings
@@ -211,7 +214,7 @@ async def test_a_signal_for_a_link_that_is_closing_waits_for_the_next_one(autoju
         assert link is not None
         link.close_soon(1011, "for the test")
         offer = SignalOffer(room_id=room_id, sender="a", to="b", sdp=OFFER)
-        one_world.gateway.rooms.signal("a", room_id, SignalKind.OFFER, "b", WrittenSignal(offer))
+        one_world.gateway.rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, "b", WrittenSignal(offer))
     async with member(one_world, "b") as b:
         assert (await b.hear())[1]["sdp"] == OFFER
 
@@ -272,6 +275,55 @@ async def test_a_lost_link_keeps_its_seat_and_hears_what_was_said_meanwhile(auto
     await trio.sleep(21)
     name, event = await a.hear()
     assert (name, event["event"], event["client_id"], event["reason"]) == ("room_event", "member_left", "b", "link_lost")
+
+
+@pytest.mark.parametrize("config", [configured(signals_held_max=1)])
+async def test_a_signal_to_all_that_finds_a_full_line_is_told_and_heard_by_the_others(
+    autojump_clock: MockClock, config: Config, one_world: World, cast: Cast
+):
+    a, c = await cast("a"), await cast("c", "text")
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+        await c.join(room_id)
+        await a.say("signal_offer", room_id=room_id, sdp="v=0 first")
+        assert [(await c.hear())[0], (await b.hear())[0]] == ["signal_offer", "room_event"]
+        await a.hear()
+        await a.hear()
+    await c.say("signal_offer", room_id=room_id, sdp="v=0 kept")
+    assert (await a.hear())[1]["sdp"] == "v=0 kept"
+    await c.say("signal_offer", room_id=room_id, sdp="v=0 too much")
+    name, error = await c.hear()
+    assert (name, error["status"], error["reason"], error["details"]) == ("error", 429, "too_many_signals", {"unheard_by": ["b"]})
+    assert error["message"] == "Too many signals wait for some members; all others have this one"
+    assert (await a.hear())[1]["sdp"] == "v=0 too much"
+    assert one_world.metrics.limits.values[("rooms.signals_held_max",)] == 1
+    async with member(one_world, "b") as b:
+        assert (await b.hear())[1]["sdp"] == "v=0 kept"
+        await b.hears_nothing()
+
+
+@pytest.mark.parametrize("to", ["b", None])
+@pytest.mark.parametrize("config", [configured(signals_held_max=1)])
+async def test_a_signal_that_finds_a_closing_link_and_a_full_line_is_told_too(
+    autojump_clock: MockClock, config: Config, one_world: World, cast: Cast, to: str | None
+):
+    a = await cast("a")
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+        await a.hear()
+        await a.say("signal_offer", room_id=room_id, sdp=OFFER, to="b")
+        await b.hear()
+        link, rooms = one_world.gateway.hub.link_of("b"), one_world.gateway.rooms
+        assert link is not None
+        link.close_soon(1011, "for the test")
+        offer = WrittenSignal(SignalOffer(room_id=room_id, sender="a", to=to, sdp=OFFER))
+        rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
+        with pytest.raises(TooManySignals) as told:
+            rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
+        assert told.value.details == (None if to else {"unheard_by": ["b"]})
+        await trio.lowlevel.checkpoint()
 
 
 async def test_a_page_that_was_loaded_again_joins_again_and_all_begin_anew(autojump_clock: MockClock, one_world: World, cast: Cast):
@@ -351,6 +403,21 @@ async def test_unregister_leaves_the_rooms(autojump_clock: MockClock, cast: Cast
     assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "b", "unregistered")
 
 
+async def test_whoever_unregistered_comes_into_no_room_until_it_registers_again(autojump_clock: MockClock, cast: Cast):
+    """Its link stays, as that of one who has CONNECTed alone (S-29); another client's record is not its own."""
+    a, b, _ = await cast("a"), await cast("b"), await cast("c")
+    room_id = await a.create()
+    await b.say("unregister", client_id="b", auth_token="token-b")
+    assert (await b.hear())[1]["status"] == 200
+    for name, payload in (("webrtc_room_create", {"role": "sender"}), ("webrtc_room_join", {"role": "receiver", "room_id": room_id})):
+        status, answer = await b.ask(name, **payload)
+        assert (status, answer["message"]) == (401, "Client is not registered")
+    assert (await b.ask("register", auth_token="token-b"))[0] == 200
+    await b.say("unregister", client_id="c", auth_token="token-c")
+    assert (await b.hear())[1]["status"] == 200
+    await b.join(room_id)
+
+
 async def test_a_room_lives_as_long_as_it_may(autojump_clock: MockClock):
     async with open_world(configured(life_s=60)) as world, member(world, "a") as a:
         await a.create()
@@ -412,6 +479,7 @@ async def test_there_are_no_more_rooms_than_may_be(autojump_clock: MockClock):
 
 
 def test_the_settings_of_rooms_are_checked():
-    for wrong in ({"max": 0}, {"max_receivers": 0}, {"life_s": 0.0}, {"departure_grace_s": -1.0}, {"signals_held_max": -1}):
+    negative = ({name: -1} for name in ("departure_grace_s", "signals_held_max", "partings_kept"))
+    for wrong in ({"max": 0}, {"max_receivers": 0}, {"life_s": 0.0}, *negative):
         with pytest.raises(ValueError, match="must"):
             msgspec.structs.replace(RoomsSettings(), **wrong)
