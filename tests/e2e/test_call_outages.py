@@ -15,9 +15,11 @@ from .call_page import (
     KEEPS_CONNECTIONS,
     MEDIA,
     MOVES,
+    Operator,
     Place,
     Way,
     follow,
+    link_of,
     picture,
     reads,
     room_of,
@@ -127,6 +129,25 @@ async def test_whoever_was_away_for_longer_than_the_grace_sits_again_or_is_told_
             await picture(guest, tmp_path, "closed")
             await follow(guest, await start(host, place))
             await write_to_each_other(host, guest, "in another room")
+            assert browser.faults == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_was_taken_out_meanwhile_hears_so_and_takes_no_seat_by_coming_back(tmp_path: Path, nursery: trio.Nursery):
+    place = Place(tmp_path / "gateway")
+    way = Way(place)
+    await nursery.start(way.run)
+    with place.served() as server:
+        operator = Operator(place)
+        async with chromium(tmp_path / "profile") as browser, two_in_a_call(browser, place) as (host, guest):
+            room_id = room_of(await link_of(host))
+            way.close(GUEST)
+            await says(guest, "The call goes on")
+            operator.ask("DELETE", f"/rooms/{room_id}/members/{operator.receiver(room_id)}")
+            await host.until(f"{CONNECTED} === 0")
+            way.open()
+            await told(guest, "You were taken out of the call.")
+            await trio.to_thread.run_sync(server.wait_for_metric, LINKED, 1)
             assert browser.faults == []
     nursery.cancel_scope.cancel()
 

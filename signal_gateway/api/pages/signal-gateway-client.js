@@ -172,6 +172,7 @@ export class SignalGateway extends EventTarget {
       try {
         const joined = await this.#joinAs(roomId, this.#seats.get(roomId));
         if (this.#seats.has(roomId)) this.#tellSeat(roomId, "back", { joined });
+        else this.leave(roomId).catch(() => {}); // it was given up, or taken away, while this was asked for
         return;
       } catch (error) {
         refusal = error;
