@@ -194,6 +194,20 @@ def note(what: str, before: Pick) -> Tamper:
     return tamper
 
 
+def takes_out_while_away(client_id: str) -> Tamper:
+    """An operator takes it out before its second link, of which it hears nothing."""
+
+    def tamper(entries: list[Entry]) -> None:
+        back, like = (
+            place_of(entries, event(DeviceLinked, f"'{client_id}'"), 1),
+            entries[place_of(entries, event(RoomChanged, JOINED))].about,
+        )
+        kicked = RoomChanged(like.room_id, "member_left", client_id, "receiver", "kicked", ("a", "c"))
+        entries.insert(back, entries[back]._replace(at=entries[back].at - 0.5, about=kicked))
+
+    return tamper
+
+
 def answer(status: int, message: str) -> Callable[[bytes], bytes]:
     """The same answer, with another outcome."""
 
@@ -260,6 +274,7 @@ BREACHES: list[tuple[Law, Tamper]] = [
     (room_laws.members_are_told_who_comes_and_goes, change(event(RoomChanged, JOINED), told_to("a"))),
     (room_laws.members_are_told_who_comes_and_goes, change(event(RoomChanged, LEFT), told_to("a", "b", "c"))),
     (room_laws.members_are_told_who_comes_and_goes, drop(heard("a", '"member_left","client_id":"c"'))),
+    (room_laws.who_lost_a_seat_without_a_link_is_told_when_it_comes_back, takes_out_while_away("b")),
     (room_laws.nothing_comes_after_the_end, hears_too("c", heard("a", '"member_left","client_id":"b"'), heard("c", LEAVE_ACK))),
     (room_laws.nobody_is_stuck, change(heard("b", JOIN_ACK), answer(409, "Client already in room"))),
     (room_laws.nobody_is_stuck, change(heard("b", JOIN_ACK), answer(404, "Room not found"))),
