@@ -10,7 +10,7 @@ import pytest
 from signal_gateway.domain import signals
 from signal_gateway.domain.errors import MemberNotFound
 from signal_gateway.domain.room import Leaving, Room, Seat
-from signal_gateway.services import room_signals as passing
+from signal_gateway.services import room_signals
 from signal_gateway.services import rooms as service
 from signal_gateway.services.room_archive import RoomArchive
 from signal_gateway.services.room_news import RoomNews
@@ -158,7 +158,7 @@ def give_early_candidates_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             seat.described_by.add(source.client_id)
         return route(room, source, *rest)
 
-    monkeypatch.setattr(passing, "route", route_at_once)
+    monkeypatch.setattr(room_signals, "route", route_at_once)
 
 
 def give_in_reverse_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,12 +186,12 @@ def say_nothing_of_members_who_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def keep_nothing_for_those_who_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
     give = signals._give
 
-    def forget(target: Seat, *rest: Any) -> None:
-        held = len(target.held)
+    def give_or_drop(target: Seat, *rest: Any) -> None:
+        held = list(target.held)
         give(target, *rest)
-        del target.held[held:]
+        target.held = held
 
-    monkeypatch.setattr(signals, "_give", forget)
+    monkeypatch.setattr(signals, "_give", give_or_drop)
 
 
 def give_signals_back_to_their_sender(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ CONFIG = Config(auth=AuthSettings(enrolment_keys=("demo:demo-enrolment-key",)))
 async def begin_calls(world: World) -> list[SimulatedCall]:
     calls: list[SimulatedCall] = []
     for number in range(PAIRS):
-        host, guest = (world.agent(f"{who}-{number}", "demo-enrolment-key", registers=True) for who in ("host", "guest"))
+        host, guest = (world.agent(f"{who}-{number}", "demo-enrolment-key", registers=True) for who in ("host", "caller"))
         for agent in (host, guest):
             await world.links.start(agent.live)
         calls.append(SimulatedCall(host, guest, world.numbers, Random(number)))
