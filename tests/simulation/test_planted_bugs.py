@@ -24,7 +24,8 @@ from signal_gateway.websocket.stream import LinkStream
 pytestmark = pytest.mark.slow
 
 PLAN = SimulationPlan(phones=4, agents=6, doubles=4, storm_s=600, calm_s=300, lives=3, report_every_s=60, unregister_every_s=200)
-SEEDS = range(6)
+SEEDS = (14, 15, 0, 1, 2, 3)
+"""Those first in which the rarest of them shows: a crash between an acknowledgement and its commit."""
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

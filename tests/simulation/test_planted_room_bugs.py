@@ -255,7 +255,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (tell_nobody_who_left, "was not told"),
     (tell_of_the_end_before_the_last_word, "had no more to do with the room"),
 ]
-TRIED = FOUND_OUT if "SIMULATED_SEEDS" in os.environ else FOUND_OUT[:8]
+TRIED = FOUND_OUT if "SIMULATED_SEEDS" in os.environ else FOUND_OUT[:5]
 """On a change the first ones, of which each shows within a second; in a longer run of simulations all."""
 
 
