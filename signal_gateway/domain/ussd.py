@@ -80,19 +80,21 @@ class UssdRules:
         if _CODE.fullmatch(code) is None or not code.endswith("#") or code[0] not in "*#":
             return f"a USSD code begins with * or #, ends with #, and has at most {CODE_CHARS_MAX} of 0-9 * # +"
         if self._allow:
-            fits = any(code == allowed or (not allowed.endswith("#") and code.startswith(allowed)) for allowed in self._allow)
-            return None if fits else "this USSD code is not among those allowed"
+            return None if self._is_allowed(code) else "this USSD code is not among those allowed"
         return self.reply_refusal(code)
 
     def reply_refusal(self, reply: str) -> str | None:
         """Why this is no answer to a menu. Nearly all is: but once the dialogue is over, a phone may dial what looks like a code."""
-        if reply in self._allow:
+        if self._is_allowed(reply):
             return None
         if _SECRET.fullmatch(reply) is not None:
             return "this code is one of the phone itself, and is not dialled"
         if _CALL_CONTROL.fullmatch(reply) is not None:
             return "this code changes how calls are diverted, barred or shown, and is not dialled"
         return None
+
+    def _is_allowed(self, code: str) -> bool:
+        return any(code == allowed or (not allowed.endswith("#") and code.startswith(allowed)) for allowed in self._allow)
 
 
 def read_balance(text: str, pattern: re.Pattern[str] = BALANCE) -> Decimal | None:

@@ -137,6 +137,8 @@ class Commands:
             try:
                 draft = await self._draft(request, operator)
             except DeviceNotFound:  # perhaps gone since: what was accepted before then still was
+                if request.message_id is None and request.idempotency_key is None:
+                    raise
                 known = await self._database.read(partial(kept.find, message_id=self._id_of(request, operator)))
                 if known is None or known.created_by != operator.subject:
                     raise

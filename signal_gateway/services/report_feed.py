@@ -82,7 +82,7 @@ class ReportFeed:
     ) -> list[Report]:
         """Reports behind `after_id`, oldest first. When there are none, wait for the first up to `wait_s`, and return empty then.
 
-        `prove` is asked before each look after the first, and raises where who waits may hear no more.
+        `prove` is asked every PROVED_EVERY_S and before each look but the first, and raises where who waits may hear no more.
         Raises DatabaseDown, and RateLimited when too many wait already.
         """
         waiter = _Waiter(wanted)
@@ -98,14 +98,19 @@ class ReportFeed:
                 found = await self._database.read(lambda connection: fleet.find_reports_after(connection, scope, wanted, after_id, limit))
                 if found or not is_waiting or self._is_closed or trio.current_time() >= give_up_at:
                     return found
-                with trio.move_on_at(min(give_up_at, trio.current_time() + PROVED_EVERY_S)):
-                    await waiter.woken.wait()
-                    await trio.sleep(0 if self._is_closed else self._settings.looks_distance_s)
-                waiter.woken = trio.Event()
-                if prove is not None:
-                    await prove()
+                await self._wait(waiter, give_up_at, prove)
         finally:
             self._waiters.pop(waiter, None)
+
+    async def _wait(self, waiter: _Waiter, give_up_at: float, prove: Callable[[], Awaitable[object]] | None) -> None:
+        """Until there may be something new, or it is time to give up; nobody looks into the database meanwhile."""
+        while not waiter.woken.is_set() and trio.current_time() < give_up_at:
+            with trio.move_on_at(min(give_up_at, trio.current_time() + PROVED_EVERY_S)):
+                await waiter.woken.wait()
+                await trio.sleep(0 if self._is_closed else self._settings.looks_distance_s)
+            if prove is not None:
+                await prove()
+        waiter.woken = trio.Event()
 
     def close(self) -> None:
         """The server stops: whoever waits is answered now, and nobody waits any more."""

@@ -52,6 +52,9 @@ def test_what_redirects_or_bars_calls_or_wipes_a_phone_is_refused_unless_it_is_a
     assert "not dialled" in str(UssdRules().refusal(code))
     assert "not among those allowed" in str(UssdRules(["*100#"]).refusal(code))
     assert UssdRules([code]).refusal(code) is None
+    assert UssdRules([code]).reply_refusal(code) is None
+    assert UssdRules([code[:-1]]).reply_refusal(code) is None  # as a beginning, as where it is dialled
+    assert "not dialled" in str(UssdRules().reply_refusal(code))
 
 
 @pytest.mark.parametrize(
