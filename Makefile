@@ -9,14 +9,18 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test check bench peers docs lock clean
+.PHONY: serve test check tests bench peers docs lock clean
 
 serve: $(VENV)/.serves
 	$(BIN)/signal-gateway serve --config config.toml
 
-# On all cores, four at most: one of them takes twice as long as two.
-test: check
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# The checks, then the tests; with `make --jobs 2 test` both at once.
+test: check tests
+
+# One more than there are cores, four at most: many of the longest wait for processes that they started.
+WORKERS ?= $(shell "$(PYTHON)" -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+tests: $(VENV)/.tests
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 check: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from signal_gateway.testing.transcript import Transcript
 
 pytestmark = pytest.mark.slow
 
-SEEDS = int(os.environ.get("SIMULATED_SEEDS", "4"))
+SEEDS = int(os.environ.get("SIMULATED_SEEDS", "2"))
 
 
 @cache

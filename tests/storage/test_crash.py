@@ -29,7 +29,7 @@ from .rows_kept import subjects_in as subjects_in_order
 
 PROGRAM = Path(__file__).with_name("writes_until_killed.py")
 ROOT = Path(__file__).parents[2]
-KILLS = 15
+KILLS = 8
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

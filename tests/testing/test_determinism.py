@@ -28,13 +28,13 @@ BAD = FaultPlan(
 
 
 async def live(seed: int, history: History) -> None:
-    """Twenty minutes of a few devices on a bad network."""
+    """Ten minutes of a few devices on a bad network."""
     async with open_world(CONFIG, seed, faults=BAD, history=history) as world:
         phones = [world.phone(number) for number in range(4)]
         phones[0].wants_device_key = True
         for device in (*phones, *(world.agent(agent, "token") for agent in AGENTS)):
             world.links.start_soon(device.live)
-        await trio.sleep(1200)
+        await trio.sleep(600)
 
 
 def history_of(seed: int) -> History:
