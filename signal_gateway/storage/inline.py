@@ -1,6 +1,7 @@
 """A database in memory that works inline, without a thread: for virtual clocks, over which threads would be jumped (STYLE.md §7)."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import trio
@@ -67,7 +68,7 @@ class InlineDatabase:
         if image is not None:
             self._driver.deserialize(image.pages)
         elif schema:
-            metadata.create_all(self.engine)
+            self._driver.deserialize(_tables())
 
     async def read(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
         """See Database.read."""
@@ -168,6 +169,17 @@ class InlineDatabase:
             self._broken = refusal
             for listener in self._when_broken:
                 listener(refusal)
+
+
+@cache
+def _tables() -> bytes:
+    """A database with every table and no row. To make them takes twenty times as long as to copy them."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    metadata.create_all(engine)
+    with engine.connect() as connection:
+        pages: bytes = _driver_of(connection).serialize()
+    engine.dispose()
+    return pages
 
 
 def _driver_of(connection: Connection) -> Any:
