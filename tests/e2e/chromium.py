@@ -69,6 +69,7 @@ class Page:
 
     async def picture(self, path: Path, width: int = 1000, height: int = 800) -> None:
         """What it looks like, as a PNG of this width."""
+        await self.call("Page.bringToFront")  # a tab behind another may never be drawn
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         shot = await self.call("Page.captureScreenshot", format="png")
         await trio.Path(path).write_bytes(base64.b64decode(shot["data"]))
