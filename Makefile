@@ -76,7 +76,7 @@ $(VENV)/.serves: requirements.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.tests: requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	$(INSTALL) --no-compile --require-hashes --requirement requirements-dev.lock  # what is never imported needs no bytecode
 	$(INSTALL) --no-deps --editable .
 	@touch $@ $(VENV)/.serves
 

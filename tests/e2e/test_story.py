@@ -112,7 +112,7 @@ def test_the_seeds_register_frame_is_401_by_default_and_200_when_open(tmp_path: 
 
 def test_killed_at_any_moment_it_keeps_every_acknowledged_register(tmp_path: Path):
     acknowledged: list[str] = []
-    for life in range(4):
+    for life in range(3):
         with running(tmp_path) as server:
             killer = threading.Timer(0.3 + 0.2 * life, server.process.kill)
             killer.start()
