@@ -9,6 +9,9 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
+# Tests start a hundred processes: where bytecode is not kept, each compiles everything anew, which takes as long as all else of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test check tests bench peers docs lock clean
 
 serve: $(VENV)/.serves
@@ -76,7 +79,7 @@ $(VENV)/.serves: requirements.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.tests: requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(INSTALL) --no-compile --require-hashes --requirement requirements-dev.lock  # what is never imported needs no bytecode
+	$(INSTALL) --require-hashes --requirement requirements-dev.lock
 	$(INSTALL) --no-deps --editable .
 	@touch $@ $(VENV)/.serves
 
