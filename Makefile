@@ -31,7 +31,7 @@ check: $(VENV)/.tests
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 
-# Everything beside its peers: about a quarter of an hour. `make bench BENCH="--quick heartbeat-1000x1"` runs less.
+# Everything beside its peers: less than half an hour. `make bench BENCH="--quick heartbeat-1000x1"` runs less.
 BENCH ?=
 bench: $(VENV)/.tests peers
 	$(BIN)/python -m bench $(BENCH)
