@@ -1,5 +1,7 @@
 """The archive of rooms follows memory: what has changed is written as it is by then, a few times a second; and read at the start."""
 
+import trio
+
 from signal_gateway.domain.room import Room, RoomRole, Seat
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -14,12 +16,20 @@ class RoomArchive:
         self._rooms_max = rooms_max
         self._changed: dict[str, Room] = {}
         self._changed_seats: dict[str, tuple[str, Seat]] = {}
+        self._noted = trio.Event()
+
+    async def wait_for_news(self) -> None:
+        """Until there is something to write."""
+        if not self._changed:
+            self._noted = trio.Event()
+        await self._noted.wait()
 
     def note(self, room: Room, *seats: Seat) -> None:
         """The archive is to know of it: soon, and of what changes meanwhile only the last."""
         self._changed[room.room_id] = room
         for seat in seats:
             self._changed_seats[seat.stay_id] = (room.room_id, seat)
+        self._noted.set()
 
     def flush(self) -> None:
         """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""

@@ -215,7 +215,9 @@ class Rooms:
         sweep_at_s = trio.current_time() + SWEEP_EVERY_S
         try:
             while True:
-                await trio.sleep(self._settings.archive_write_s)
+                with trio.move_on_at(sweep_at_s):
+                    await self._archive.wait_for_news()
+                    await trio.sleep(self._settings.archive_write_s)
                 if trio.current_time() >= sweep_at_s:
                     sweep_at_s = trio.current_time() + SWEEP_EVERY_S
                     self._sweep(trio.current_time())
