@@ -18,11 +18,17 @@ class RoomArchive:
         self._changed_seats: dict[str, tuple[str, Seat]] = {}
         self._noted = trio.Event()
 
-    async def wait_for_news(self) -> None:
-        """Until there is something to write."""
-        if not self._changed:
-            self._noted = trio.Event()
-        await self._noted.wait()
+    async def run(self, write_s: float) -> None:
+        """Write what has changed `write_s` seconds after the first change, until cancelled; then what is left."""
+        try:
+            while True:
+                await self._noted.wait()
+                await trio.sleep(write_s)
+                self.flush()
+                if not self._changed:
+                    self._noted = trio.Event()
+        finally:
+            self.flush()
 
     def note(self, room: Room, *seats: Seat) -> None:
         """The archive is to know of it: soon, and of what changes meanwhile only the last."""

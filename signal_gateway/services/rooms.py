@@ -212,18 +212,11 @@ class Rooms:
         """Read which rooms were open when the server ended, then end seats and rooms whose time is over, until cancelled."""
         self._restore(await self._database.read(archive.find_open))
         task_status.started()
-        sweep_at_s = trio.current_time() + SWEEP_EVERY_S
-        try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._archive.run, self._settings.archive_write_s)
             while True:
-                with trio.move_on_at(sweep_at_s):
-                    await self._archive.wait_for_news()
-                    await trio.sleep(self._settings.archive_write_s)
-                if trio.current_time() >= sweep_at_s:
-                    sweep_at_s = trio.current_time() + SWEEP_EVERY_S
-                    self._sweep(trio.current_time())
-                self._archive.flush()
-        finally:
-            self._archive.flush()
+                await trio.sleep(SWEEP_EVERY_S)
+                self._sweep(trio.current_time())
 
     # inside
 

@@ -225,6 +225,31 @@ async def test_the_archive_knows_by_which_session_a_member_sits_there(autojump_c
         nursery.cancel_scope.cancel()
 
 
+async def test_the_archive_is_written_as_often_as_is_set_and_at_the_end(autojump_clock: MockClock):
+    """Also where that is less often than rooms are looked after."""
+    database, metrics = InlineDatabase(), Metrics()
+    bus, random = LocalBus(metrics), Random(0)
+    writer = BatchWriter(database, StorageSettings(), metrics)
+    rooms = Rooms(database, writer, bus, RoomsSettings(archive_write_s=5.0), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    sender = Caller("a", "s", 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        async with trio.open_nursery() as inner:
+            await inner.start(rooms.run)
+            room_id = rooms.create(sender, "sender", None).room_id
+            await trio.sleep(4.9)
+            assert await database.read(lambda connection: archive.find_room(connection, room_id)) is None
+            await trio.sleep(0.2)
+            kept = await database.read(lambda connection: archive.find_room(connection, room_id))
+            assert kept is not None
+            rooms.leave(sender, room_id, None)
+            inner.cancel_scope.cancel()
+        await trio.sleep(0.1)
+        (stay,) = await database.read(lambda connection: archive.find_stays(connection, room_id))
+        assert stay.left_at is not None
+        nursery.cancel_scope.cancel()
+
+
 async def run(steps: Sequence[Happening], policy: Any) -> None:
     database, metrics = InlineDatabase(), Metrics()
     bus, random = LocalBus(metrics), Random(0)
