@@ -1,6 +1,7 @@
 """What nobody asks for: commands whose deadline has passed, and those that wait for a device that is no more."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 import trio
@@ -13,7 +14,9 @@ from signal_gateway.storage import commands as kept
 from signal_gateway.storage.database import Database
 
 SWEEP_EVERY_S = 1.0
-"""How often deadlines are looked at: their precision."""
+"""How often deadlines are looked at while a command is open: their precision."""
+IDLE_SWEEPS_LEFT_OUT = 9
+"""While none is known to be open. Not all of them: somebody else may write to the same database."""
 SWEEP_ROWS = 500
 SERVER = "server"
 """Who cancels what waits for a device that was deleted."""
@@ -22,8 +25,16 @@ SERVER = "server"
 class CommandSweeps:
     """Finds them and hands on an event for each. A database that is away is asked again the next time."""
 
-    def __init__(self, database: Database, bus: Bus, wall_ms: Callable[[], int], apply: Callable[[CommandEvent], object]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        wall_ms: Callable[[], int],
+        apply: Callable[[CommandEvent], object],
+        is_idle: Callable[[], bool],
+    ) -> None:
         self._database = database
+        self._is_idle = is_idle
         self._wall_ms = wall_ms
         self._apply = apply
         self._deleted: dict[str, None] = {}
@@ -32,13 +43,16 @@ class CommandSweeps:
         bus.subscribe(DeviceDeleted, lambda event: self._deleted.setdefault(event.device_id))
 
     async def run(self) -> None:
-        """Once a second, until cancelled."""
+        """Once a second, until cancelled; more seldom while there is nothing to find."""
+        left_out = 0
         while True:
             await trio.sleep(SWEEP_EVERY_S)
-            try:
-                await self._sweep()
-            except DatabaseDown:
+            if self._is_idle() and not self._deleted and left_out < IDLE_SWEEPS_LEFT_OUT:
+                left_out += 1
                 continue
+            left_out = 0
+            with suppress(DatabaseDown):
+                await self._sweep()
 
     async def _sweep(self) -> None:
         now = self._wall_ms()

@@ -66,10 +66,12 @@ class Dispatcher:
         """Of linked devices, as far as they are in memory."""
         self._pool = CommandPool(self.lanes, self._linked)
         self.reports = CommandReports(bus, self.lanes, directory, rules, self._post, self._follow, metrics)
-        self.sweeps = CommandSweeps(database, bus, wall_ms, lambda event: self._post(event, None, self._follow))
-        self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self.open = OpenCommands()
         """Commands that are not in a final state."""
+        self.sweeps = CommandSweeps(
+            database, bus, wall_ms, lambda event: self._post(event, None, self._follow), lambda: self.open.total == 0
+        )
+        self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self._ready: dict[str, None] = {}
         self._times = WakeTimes()
         self._woken = trio.Event()

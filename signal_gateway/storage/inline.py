@@ -1,11 +1,13 @@
 """A database in memory that works inline, without a thread: for virtual clocks, over which threads would be jumped (STYLE.md §7)."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import trio
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy.exc import OperationalError
 
 from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken, refusal_of
@@ -133,12 +135,15 @@ class InlineDatabase:
         return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        transaction = self._connection.begin()  # before it may not write: BEGIN IMMEDIATE counts as writing
-        self._driver.execute("PRAGMA query_only=ON")
+        """`query_only` as on the island would have every statement prepared anew, each time: whoever wrote is told of it afterwards."""
+        transaction = self._connection.begin()
+        before = self._driver.total_changes
         try:
-            return work(self._connection)
+            result = work(self._connection)
+            if self._driver.total_changes != before:
+                raise OperationalError("", {}, sqlite3.OperationalError("attempt to write a readonly database"))
+            return result
         finally:
-            self._driver.execute("PRAGMA query_only=OFF")
             transaction.rollback()
 
     def _write(self, work: Callable[[Connection], T]) -> T:
