@@ -257,7 +257,7 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
                     api = operator_door(config, gateway, metrics, health, port_of(listeners), tls)
                     http_port = await links.start(api.run) if config.http.enabled else None
                     async with stage(partial(gateway.listener.serve, listeners, links)):
-                        _settle_collector()
+                        settle_collector()
                         is_accepting = stop.is_serving = True
                         ports = Ports(port_of(listeners), metrics_port, http_port)
                         tell_started(ports)
@@ -376,7 +376,7 @@ def _bounds_of(config: Config, limits: Limits) -> Bounds:
     )
 
 
-def _settle_collector() -> None:
+def settle_collector() -> None:
     """What stands at the start stands for ever: keep it out of every later collection (DESIGN.md §4)."""
     gc.collect()
     gc.freeze()

@@ -79,6 +79,13 @@ class Client:
 @asynccontextmanager
 async def open_client(url: str, headers: Mapping[str, str] | None = None, deadline_s: float = 5.0) -> AsyncGenerator[Client, None]:
     """A link to `url` (ws:// or wss://, with its query) that is closed at the end. Raises NoLink, or ValueError for what is no such URL."""
+    stream, host, resource = await dial(url, deadline_s)
+    async with open_client_over(stream, resource, headers, deadline_s, host) as client:
+        yield client
+
+
+async def dial(url: str, deadline_s: float) -> tuple[trio.abc.Stream, str, str]:
+    """A connection on which nothing is said yet; the host with its port, and path with query. Raises as `open_client` does."""
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"{url!r} is no URL of a WebSocket: it begins with ws:// or wss://")
@@ -90,9 +97,7 @@ async def open_client(url: str, headers: Mapping[str, str] | None = None, deadli
         raise NoLink(f"{where} cannot be reached within {deadline_s:g} s") from None
     except OSError as error:
         raise NoLink(f"{where} cannot be reached: {error.strerror or error}") from None
-    resource = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    async with open_client_over(stream, resource, headers, deadline_s, host=parts.netloc) as client:
-        yield client
+    return stream, parts.netloc, f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
 
 @asynccontextmanager

@@ -15,10 +15,11 @@ from signal_gateway.testing import crowd
 from signal_gateway.testing.agent import SimulatedAgent
 from signal_gateway.testing.behaviour import FLAWLESS, Behaviour
 from signal_gateway.testing.calls import SimulatedCall
-from signal_gateway.testing.client import Client, LinkClosed, open_client
+from signal_gateway.testing.client import Client, LinkClosed
 from signal_gateway.testing.device import HEARTBEAT_S, Dial, SimulatedDevice
 from signal_gateway.testing.numbers import FleetNumbers
 from signal_gateway.testing.phone import SimulatedPhone, invent_phone
+from signal_gateway.testing.quick_client import dial_quickly
 
 TABLE_EVERY_S = 1.0
 LINE_EVERY_S = 5.0
@@ -111,10 +112,10 @@ def _pair_up(plan: Plan, numbers: FleetNumbers) -> list[SimulatedCall]:
 
 
 def _dial(url: str) -> Dial:
-    base = url.removesuffix("/ws")
+    base, random = url.removesuffix("/ws"), Random()
 
     def dial(resource: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Client]:
-        return open_client(base + resource, headers)
+        return dial_quickly(base + resource, headers, random)
 
     return dial
 
@@ -123,11 +124,13 @@ async def _live(device: SimulatedDevice, rate_per_s: float, dialling: trio.Capac
     async with trio.open_nursery() as nursery:
         async with dialling:
             await nursery.start(device.live)
-        await trio.sleep(device.random.uniform(0, 1 / rate_per_s))
+        # By its own clock, not so long after the answer: who is answered together would speak together from then on, and ever more of them.
+        next_at = trio.current_time() + device.random.uniform(0, 1 / rate_per_s)
         while True:
+            await trio.sleep_until(next_at)
             if device.client is not None:
                 await _say_something(device, device.client)
-            await trio.sleep(1 / rate_per_s)
+            next_at = max(next_at + 1 / rate_per_s, trio.current_time())
 
 
 async def _say_something(device: SimulatedDevice, client: Client) -> None:

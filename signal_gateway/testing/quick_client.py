@@ -1,6 +1,7 @@
 """A WebSocket client for simulated fleets: no task of its own, no library, every byte from the seed.
 
-`Client` speaks through trio-websocket, the authority; with it, half of what a simulated hour costs would be the devices. This one knows
+`Client` speaks through trio-websocket, the authority; with it, half of what a simulated hour costs would be the devices, and two thousand
+phones on a core would measure themselves. This one knows
 what a well-behaved server sends - whole messages, pings, a close - and takes anything else for the end of the link.
 """
 
@@ -12,7 +13,7 @@ from random import Random
 
 import trio
 
-from signal_gateway.testing.client import CLOSE_SECONDS_MAX, Client, LinkClosed, NoLink, Note, note_nothing
+from signal_gateway.testing.client import CLOSE_SECONDS_MAX, Client, LinkClosed, NoLink, Note, dial, note_nothing
 
 READ_BYTES = 65_536
 HEAD_BYTES_MAX = 16_384
@@ -122,13 +123,14 @@ async def open_quick_client(
     random: Random,
     deadline_s: float = 5.0,
     note: Note = note_nothing,
+    host: str = "localhost",
 ) -> AsyncGenerator[QuickClient, None]:
     """A link over `stream`, which is closed at the end. Raises NoLink. `random` gives the key and the masks."""
-    where = f"localhost{resource.partition('?')[0]}"
+    where = f"{host}{resource.partition('?')[0]}"
     try:
         try:
             with trio.fail_after(deadline_s):
-                rest = await _upgrade(stream, resource, headers, random, where)
+                rest = await _upgrade(stream, resource, headers, random, host, where)
         except trio.TooSlowError:
             raise NoLink(f"{where} gave no link within {deadline_s:g} s") from None
         except BROKEN as error:
@@ -143,12 +145,20 @@ async def open_quick_client(
         await trio.aclose_forcefully(stream)
 
 
-async def _upgrade(stream: trio.abc.Stream, resource: str, headers: Mapping[str, str], random: Random, where: str) -> bytes:
+@asynccontextmanager
+async def dial_quickly(url: str, headers: Mapping[str, str], random: Random, deadline_s: float = 5.0) -> AsyncGenerator[QuickClient, None]:
+    """A link to `url`. Raises NoLink, and ValueError for what is no URL of a WebSocket."""
+    stream, host, resource = await dial(url, deadline_s)
+    async with open_quick_client(stream, resource, headers, random, deadline_s, host=host) as client:
+        yield client
+
+
+async def _upgrade(stream: trio.abc.Stream, resource: str, headers: Mapping[str, str], random: Random, host: str, where: str) -> bytes:
     """Ask for the upgrade; what came behind the server's head."""
     key = b64encode(random.randbytes(16)).decode()
     lines = [
         f"GET {resource} HTTP/1.1",
-        "Host: localhost",
+        f"Host: {host}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         "Sec-WebSocket-Version: 13",
@@ -162,11 +172,21 @@ async def _upgrade(stream: trio.abc.Stream, resource: str, headers: Mapping[str,
         if not piece or len(data) > HEAD_BYTES_MAX:
             raise NoLink(f"{where} gave no link")
         data += piece
-    words = bytes(data[:end]).split(b" ", 2)
-    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-    if status != 101:
-        raise NoLink(f"{where} refused: {status}", status)
+    if (refusal := _refusal(bytes(data[:end]), where)) is not None:
+        raise refusal
     return bytes(data[end + 4 :])
+
+
+def _refusal(head: bytes, where: str) -> NoLink | None:
+    """What a head that grants no upgrade says; None for one that does."""
+    words, *lines = head.split(b"\r\n")
+    code = words.split(b" ", 2)[1:2]
+    status = int(code[0]) if code and code[0].isdigit() else 0
+    if status == 101:
+        return None
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    after = fields.get(b"retry-after", b"")
+    return NoLink(f"{where} refused: {status}", status, float(after) if after.isdigit() else None)
 
 
 def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:

@@ -11,8 +11,9 @@ import trio_websocket
 from trio.testing import MockClock
 
 from signal_gateway.testing.client import LinkClosed, NoLink
+from signal_gateway.testing.echo import serve
 from signal_gateway.testing.faults import FaultPlan, Network
-from signal_gateway.testing.quick_client import QuickClient, open_quick_client
+from signal_gateway.testing.quick_client import QuickClient, dial_quickly, open_quick_client
 
 Server = trio_websocket.WebSocketConnection
 
@@ -108,6 +109,33 @@ async def test_a_refusal_is_told_with_its_status(autojump_clock: MockClock, nurs
         async with open_quick_client(here, "/ws", {}, Random(1)):
             pass
     assert caught.value.status == 401
+
+
+@pytest.mark.parametrize(("field", "seconds"), [("Retry-After: 7", 7.0), ("retry-after:  12 ", 12.0), ("Retry-After: soon", None)])
+async def test_a_refusal_that_asks_to_come_back_says_when(
+    autojump_clock: MockClock, nursery: trio.Nursery, field: str, seconds: float | None
+):
+    here, there = Network().connect()
+    nursery.start_soon(there.send_all, f"HTTP/1.1 429 Too Many Requests\r\n{field}\r\n\r\n".encode())
+    with pytest.raises(NoLink) as caught:
+        async with open_quick_client(here, "/ws", {}, Random(1)):
+            pass
+    assert (caught.value.status, caught.value.retry_after_s) == (429, seconds)
+
+
+async def test_it_dials_a_server_by_its_url():
+    async with trio.open_nursery() as servers:
+        port = await servers.start(serve, 0, "epoll", 1000)
+        async with dial_quickly(f"ws://127.0.0.1:{port}/any?x=y", {}, Random(1)) as client:
+            await client.send("hello")
+            assert await client.receive(5) == "hello"
+        servers.cancel_scope.cancel()
+    with pytest.raises(NoLink, match="cannot be reached"):
+        async with dial_quickly(f"ws://127.0.0.1:{port}/any?api_key=hush", {}, Random(1)):
+            pass
+    with pytest.raises(ValueError, match="no URL of a WebSocket"):
+        async with dial_quickly("http://127.0.0.1", {}, Random(1)):
+            pass
 
 
 async def test_the_same_seed_sends_the_same_bytes(autojump_clock: MockClock, nursery: trio.Nursery):
