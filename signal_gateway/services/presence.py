@@ -55,10 +55,12 @@ class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Heard(Protocol):
-    """What presence must know of a link: plain heartbeats, nearly all that a fleet says, are not told, they are asked for."""
+    """What presence must know of a link. Nobody tells of what comes without news of the device's state: it is asked for."""
 
-    beat_at: float
-    """When the last one was heard, in Trio seconds."""
+    @property
+    def heard_at(self) -> float:
+        """When anything was last heard on it, be it a message, a ping or a pong; in Trio seconds."""
+        ...
 
 
 class _Device:
@@ -102,7 +104,7 @@ class _Device:
     @property
     def heard_at_s(self) -> float:
         """When something was last heard."""
-        return self.told_at_s if self.link is None else max(self.told_at_s, self.link.beat_at)
+        return self.told_at_s if self.link is None else max(self.told_at_s, self.link.heard_at)
 
     @property
     def has_moved(self) -> bool:
@@ -118,7 +120,7 @@ class Presence:
     """Hears of links and of what devices tell, and knows what is so now.
 
     The newest link of a device is the device's link: whatever an older one still says of its end changes nothing (generation numbers).
-    All but `run` and `find` are plain functions that never wait. Of plain heartbeats nobody tells: links are asked for their last one.
+    All but `run` and `find` are plain functions that never wait. When something was last heard nobody tells: links are asked for it.
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class Presence:
     def link_opened(self, principal: Principal, session_id: str, address: str, link: Heard | None = None) -> int:
         """A link authenticated. Returns its generation: from now on it is the device's link, and older ones are not.
 
-        `link` is asked when it last heard a plain heartbeat, until `link_closed`.
+        `link` is asked when something was last heard on it, until `link_closed`.
         """
         now, now_s = self._wall_ms(), trio.current_time()
         device_id, kind = principal.client_id, principal.kind.value
@@ -187,8 +189,8 @@ class Presence:
         if not was_told:
             self._bus.publish(DeviceUnlinked(device_id, device.kind, generation, now, reason))
 
-    def heard_from(self, device_id: str, status: DeviceStatus | None = None, now_s: float | None = None) -> None:
-        """Something was heard. Without a status this is one look-up and one store: it stands on the path of nearly every message.
+    def heard_from(self, device_id: str, status: DeviceStatus, now_s: float | None = None) -> None:
+        """A device told its state. The same object as the last time says that nothing has changed.
 
         `now_s` is the time of Trio's clock, where the caller knows it.
         """
@@ -198,11 +200,10 @@ class Presence:
         device.told_at_s = trio.current_time() if now_s is None else now_s
         if device.is_silent:
             self._is_back(device)
-        if status is not None:
-            if device.told is not status:
-                device.told, device.status, device.is_status_kept = status, device.status.merged(status), False
-                self._unwritten[device_id] = device
-            self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
+        if device.told is not status:
+            device.told, device.status, device.is_status_kept = status, device.status.merged(status), False
+            self._unwritten[device_id] = device
+        self._bus.publish(DeviceSeen(device_id, self._wall_ms(), status))
 
     def reported(self, device_id: str, reported: str) -> None:
         """A device told its own condition (T-19): one of PresenceStatus."""
@@ -318,7 +319,7 @@ class Presence:
                 if device.heard_at_s <= silent_since_s and device.linked and not device.is_silent
             ]
             for device in [device for device in self._devices.values() if device.is_silent and device.heard_at_s > silent_since_s]:
-                self._is_back(device)  # what it said was a plain heartbeat, of which nobody told
+                self._is_back(device)  # what it said was no news of its state, of which nobody told
             for device in silent:
                 device.is_silent = True
                 self._unwritten[device.device_id] = device

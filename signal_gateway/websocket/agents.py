@@ -122,7 +122,6 @@ async def hear_token_refresh(link: Link, message: TokenRefresh, question: Questi
 
 def hear_heartbeat(link: Link, message: Heartbeat, question: Question) -> None:
     """HEARTBEAT: a sign of life, answered with the same timestamp (S-08). Writes nothing."""
-    link.door.presence.heard_from(link.client_id, None, link.stream.heard_at)
     link.answer(question, HeartbeatAck(timestamp=message.timestamp))
 
 

@@ -75,7 +75,6 @@ def wire_of(command: Command) -> PhoneCommand:
 def hear_command_ack(link: Link, message: CommandAck, question: Question) -> None:
     """COMMAND_ACK: the device has taken a command on. Answered by nothing."""
     door = link.door
-    door.presence.heard_from(link.client_id, None, link.heard_at)
     if message.status < 400:
         door.dispatcher.reports.hear(ack_of(link.client_id, message.message_id, door.wall_ms()))
     elif message.message_id is not None:
@@ -87,7 +86,6 @@ def hear_command_ack(link: Link, message: CommandAck, question: Question) -> Non
 def hear_command_result(link: Link, message: CommandResult, question: Question) -> None:
     """COMMAND_RESULT: what became of it."""
     door = link.door
-    door.presence.heard_from(link.client_id, None, link.heard_at)
     answer = result_of(link.client_id, message.message_id, message.status, message.result, message.error, door.wall_ms())
     if not door.dispatcher.reports.hear(answer):
         link.refuse(question, DatabaseDown())

@@ -22,7 +22,6 @@ from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
-from signal_gateway.services.presence import NEVER_S
 from signal_gateway.websocket.admission import Ticket
 from signal_gateway.websocket.connection import Connection
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
@@ -73,8 +72,6 @@ class Link:
         self._turn = door.turn
         self._buckets = door.limits.stranger().by_class
         self._data_bucket = self._buckets["data"]
-        self.beat_at = NEVER_S
-        """See Heard."""
         self.status_told: DeviceStatus | None = None
         """Set by the handler of a heartbeat with a status: what it said."""
         self._again: tuple[bytes, DeviceStatus] | None = None  # the data of the last one in JSON, and their meaning: most say it again
@@ -164,7 +161,7 @@ class Link:
 
     @property
     def heard_at(self) -> float:
-        """When something was last heard, in Trio seconds."""
+        """See Heard: when something was last heard, in Trio seconds."""
         return self.stream.heard_at
 
     def is_within_rate(self) -> bool:
@@ -192,8 +189,6 @@ class Link:
     def hear_pong(self) -> None:
         """See Hearer."""
         self.door.metrics.messages.add("in", "pong")
-        if self.principal is not None and not self._fenced:
-            self.door.presence.heard_from(self.client_id)
 
     def refuse_size(self, limit: str) -> None:
         """See Hearer."""
@@ -292,7 +287,6 @@ class Link:
             now, turn = self.stream.heard_at, self._turn
             if self._data_bucket.take(now) > 0:
                 return False
-            self.beat_at = now
             turn.beats += 1
             size = len(payload)
             turn.beat_bytes += size

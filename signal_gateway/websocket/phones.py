@@ -46,10 +46,8 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     if isinstance(data, HeartbeatData):
         link.status_told = status_of(data, door.subscriber_ids)
         door.presence.heard_from(device_id, link.status_told, link.heard_at)
-    else:
-        door.presence.heard_from(device_id, None, link.heard_at)
-        if isinstance(data, DeviceStatusData):
-            door.presence.reported(device_id, data.status)
+    elif isinstance(data, DeviceStatusData):
+        door.presence.reported(device_id, data.status)
     report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
     if (
         not isinstance(data, HeartbeatData)

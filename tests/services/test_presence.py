@@ -127,7 +127,7 @@ def test_whatever_the_order_of_links_and_ends_the_device_is_linked_while_its_new
                 is_open.append(True)
                 assert presence.link_opened(phone(), f"session-{len(is_open)}", ADDRESS) == len(is_open)
             elif step == "speak":
-                presence.heard_from("phone-1")
+                presence.heard_from("phone-1", DeviceStatus())
             elif is_open:
                 link = which % len(is_open)
                 ended += link == len(is_open) - 1 and is_open[link]
@@ -225,13 +225,14 @@ async def test_the_changed_states_of_a_whole_fleet_are_written_in_slices(autojum
 async def test_a_message_without_a_status_publishes_nothing_and_writes_its_time_once_a_minute(
     autojump_clock: MockClock, services: Services, presence: Presence
 ):
-    presence.link_opened(phone(), "session-1", ADDRESS)
+    link = SpeakingLink()
+    presence.link_opened(phone(), "session-1", ADDRESS, link)
     await trio.sleep(1.5)
     services.writer.rows.clear()
     services.events.clear()
 
     for _ in range(100):
-        presence.heard_from("phone-1")
+        link.heard_at = trio.current_time()
         await trio.sleep(1)
 
     assert services.events == []
@@ -256,20 +257,20 @@ async def test_freshness_ends_seventy_five_seconds_after_the_last_word_while_the
     assert seen == [(True, True), (True, False)]
 
 
-class BeatingLink:
-    """A link whose plain heartbeats nobody tells presence of."""
+class SpeakingLink:
+    """A link of which presence is not told when something is heard on it."""
 
-    beat_at = NEVER_S
+    heard_at = NEVER_S
 
 
-async def test_a_link_is_asked_for_its_last_plain_heartbeat_and_what_it_said_is_kept_after_its_end(
+async def test_a_link_is_asked_when_it_was_last_heard_and_that_is_kept_after_its_end(
     autojump_clock: MockClock, services: Services, presence: Presence
 ):
-    link = BeatingLink()
+    link = SpeakingLink()
     assert presence.link_opened(phone(), "session-1", ADDRESS, link) == 1
     for _ in range(40):
         await trio.sleep(10)
-        link.beat_at = trio.current_time()
+        link.heard_at = trio.current_time()
     view = presence.view("phone-1")
     assert view is not None
     assert (view.linked, view.fresh, view.last_activity_at) == (True, True, STARTED_MS + 400_000)
@@ -277,13 +278,13 @@ async def test_a_link_is_asked_for_its_last_plain_heartbeat_and_what_it_said_is_
 
     await trio.sleep(315)
     assert [event.reason for event in services.of(DeviceUnlinked)] == ["silent"]
-    link.beat_at = trio.current_time()
+    link.heard_at = trio.current_time()
     await trio.sleep(10)
     assert [event.generation for event in services.of(DeviceLinked)] == [1, 1]
 
     presence.link_closed("phone-1", 1, "session-1", 1000, "left")
-    heard_at = link.beat_at
-    link.beat_at = 1e9
+    heard_at = link.heard_at
+    link.heard_at = 1e9
     view = presence.view("phone-1")
     assert view is not None
     assert view.last_activity_at == STARTED_MS + round(1000 * heard_at)
@@ -293,16 +294,16 @@ async def test_when_something_was_last_heard_of_an_agent_is_on_disk_within_a_min
     autojump_clock: MockClock, services: Services, presence: Presence
 ):
     """Though nobody tells of its heartbeats; of a fleet never many at once, and of one who says nothing never."""
-    links = [BeatingLink() for _ in range(600)]
+    links = [SpeakingLink() for _ in range(600)]
     for number, link in enumerate(links):
         presence.link_opened(Principal(LinkKind.AGENT, f"agent-{number}", "key"), f"session-{number}", ADDRESS, link)
-    presence.link_opened(Principal(LinkKind.AGENT, "silent", "key"), "session", ADDRESS, BeatingLink())
+    presence.link_opened(Principal(LinkKind.AGENT, "silent", "key"), "session", ADDRESS, SpeakingLink())
     await trio.sleep(1.5)
     services.writer.rows.clear()
     seconds: list[int] = []
     for _ in range(120):
         for link in links:
-            link.beat_at = trio.current_time()
+            link.heard_at = trio.current_time()
         before = len(services.writer.rows)
         await trio.sleep(1)
         seconds.append(len(services.writer.rows) - before)
@@ -325,7 +326,7 @@ async def test_a_link_that_is_silent_for_five_minutes_counts_as_gone_until_it_sp
     assert (unlinked.generation, unlinked.reason) == (1, "silent")
     assert 300_000 <= unlinked.at - STARTED_MS <= 311_000
 
-    presence.heard_from("phone-1")
+    presence.heard_from("phone-1", DeviceStatus())
     view = presence.view("phone-1")
     assert view is not None
     assert view.linked

@@ -16,12 +16,13 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from protocol.agent import Heartbeat
 from protocol.frame import FrameType
 from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.events import DeviceUnlinked
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.agents import AGENT_EARS
 from signal_gateway.websocket.ears import Ears
 from signal_gateway.websocket.link import Link
-from tests.websocket.client_frames import binary, client_frame, close, ping, text
+from tests.websocket.client_frames import binary, client_frame, close, ping, pong, text
 from tests.websocket.talk import ask, closing, connect, frame, hear, phone_headers
 
 HEAD = (
@@ -198,6 +199,22 @@ async def test_a_peer_that_is_silent_for_75_seconds_is_closed_with_4000(autojump
     view = world.gateway.presence.view("raw-phone")
     assert view is not None
     assert not view.linked
+
+
+@pytest.mark.parametrize("said", [ping(), text('{"type":"unknown"}'), pong()], ids=["ping", "refused", "pong"])
+async def test_whoever_says_anything_at_all_is_here_however_little_it_means(autojump_clock: MockClock, world: World, said: bytes):
+    """`presence.offline_after_s` is 300; our pings stay away, since each of theirs is answered (CONTRACT.md §9)."""
+    unlinked: list[DeviceUnlinked] = []
+    world.bus.subscribe(DeviceUnlinked, unlinked.append)
+    async with raw_phone(world) as phone:
+        for _ in range(100):
+            await trio.sleep(10)
+            await phone.stream.send_all(said)
+        await trio.sleep(1)
+        view = world.gateway.presence.view("raw-phone")
+        assert view is not None
+        assert (view.linked, view.fresh, view.last_activity_at) == (True, True, world.wall_ms() - 1000)
+        assert unlinked == []
 
 
 async def test_one_message_may_take_thirty_seconds(autojump_clock: MockClock, world: World):
