@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
 
-from signal_gateway.domain.errors import BadCredentials, DatabaseDown, GatewayError, RateLimited
+from signal_gateway.domain.errors import BadCredentials, DatabaseDown, GatewayError
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -44,7 +44,7 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
 def refusal(error: GatewayError) -> Response:
     """What a service refused, as its asker is told."""
     headers: dict[str, str] = {}
-    if isinstance(error, RateLimited):
+    if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
     elif isinstance(error, DatabaseDown) or error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)

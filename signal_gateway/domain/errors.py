@@ -49,6 +49,8 @@ class GatewayError(Exception):
     code: ClassVar[int]
     status: ClassVar[int]
     reason: str
+    retry_after_s: float | None = None
+    """After how many seconds it may go better, where that is known."""
 
     def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -254,6 +256,7 @@ class TooManySignals(GatewayError):
     """More waits for a member, whose link is lost or whose description has not come, than may."""
 
     type, code, status, reason = "RATE_LIMIT_EXCEEDED", 4290, 429, "too_many_signals"
+    retry_after_s = 1.0  # nobody knows when the member is back: look again in a while
 
     def __init__(self, message: str = "Too many signals wait for this member", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, details)

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import trio
 
-from signal_gateway.domain.errors import DuplicateLink, GatewayError, RateLimited
+from signal_gateway.domain.errors import DuplicateLink, GatewayError
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.observe.logs import logger
@@ -163,7 +163,7 @@ class Listener:
 
 def refused_by(error: GatewayError) -> Refused:
     """The plain HTTP answer that says what a service refused."""
-    headers = {"Retry-After": str(max(1, round(error.retry_after_s)))} if isinstance(error, RateLimited) else {}
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
     if error.status >= 503:
         headers |= retry_after()
     if error.status == 401:

@@ -14,6 +14,8 @@ from signal_gateway.observe.metrics import Metrics
 MINUTE_S = 60.0
 RATE_ANSWER_EVERY_S = 1.0
 """At most one answer in so many seconds tells a link that it says too much."""
+RATE_SETTINGS = {"data": "limits.data_per_s", "control": "limits.control_per_min", "signal": "limits.signal_per_min"}
+"""By class of message, the setting under which a client that is over its rate is counted."""
 REFUSED_FOR_GOOD = frozenset({"connect", "register"})
 """A link that gets these wrong before anybody vouched for it is closed."""
 
@@ -76,7 +78,7 @@ class Refusals:
 
     def too_often(self, question: Question, wait_s: float) -> None:
         """A client is over the rate of its class: told at most once a second."""
-        self._limits.add(f"limits.{question.rate_class}")
+        self._limits.add(RATE_SETTINGS[question.rate_class])
         if self._link.heard_at - self._told_rate_at >= RATE_ANSWER_EVERY_S:
             self._told_rate_at = self._link.heard_at
             self.refused(question, RateLimited(question.rate_class, wait_s), question.is_text)
@@ -113,8 +115,7 @@ class Refusals:
 
     def refused(self, question: Question | None, error: GatewayError, is_text: bool) -> None:
         """What a service refused."""
-        retry_after_s = error.retry_after_s if isinstance(error, RateLimited) else None
-        fault = Fault(error.status, error.type, error.code, error.reason, error.message, error.details, retry_after_s)
+        fault = Fault(error.status, error.type, error.code, error.reason, error.message, error.details, error.retry_after_s)
         self.fault(question, is_text, fault)
 
     def fault(self, question: Question | None, is_text: bool, fault: Fault) -> None:

@@ -20,12 +20,12 @@ RATE = 100
 TIMES = 50
 
 NOISE: dict[str, tuple[bytes, float, str]] = {
-    "heartbeats": (frame(FrameType.HEARTBEAT, {"timestamp": 1}), RATE, "limits.data"),
-    "reports": (frame(FrameType.REPORT, {"type": "alarm", "data": {"alarm_type": "offline"}}), RATE, "limits.data"),
+    "heartbeats": (frame(FrameType.HEARTBEAT, {"timestamp": 1}), RATE, "limits.data_per_s"),
+    "reports": (frame(FrameType.REPORT, {"type": "alarm", "data": {"alarm_type": "offline"}}), RATE, "limits.data_per_s"),
     "requests": (
         frame(FrameType.REGISTER, {"version": "1.0.0", "client_id": "test_client_1", "auth_token": "test_token_1"}),
         RATE / 60,
-        "limits.control",
+        "limits.control_per_min",
     ),
 }
 """What is said too often, how often it may be said, and the limit that it meets."""
@@ -82,7 +82,7 @@ async def test_one_client_at_fifty_times_its_rate_takes_no_answer_from_the_other
     assert (answered, refused) == (QUIET * 5 * SECONDS, [])
     assert max(late) <= 0.05
     metrics = world.metrics
-    name = "register" if limit == "limits.control" else "heartbeat" if message == NOISE["heartbeats"][0] else "alarm"
+    name = "register" if limit == "limits.control_per_min" else "heartbeat" if message == NOISE["heartbeats"][0] else "alarm"
     heard = metrics.messages.value("in", name) - (QUIET * SECONDS * {"heartbeat": 4, "alarm": 1}.get(name, 0))
     assert metrics.limits.value(limit) > 0
     assert heard - metrics.limits.value(limit) <= 2 * RATE + (trio.current_time() - begun_at) * rate + 1  # its burst, and its rate

@@ -65,7 +65,7 @@ async def test_over_the_rate_it_is_refused_once_and_the_others_in_silence(autoju
             await agent.send(beat(payload))
         answers = [(await hear(agent))[0] for _ in range(6)]
         assert answers == [FrameType.HEARTBEAT_ACK] * 5 + [FrameType.ERROR]
-        assert world.metrics.limits.value("limits.data") == 15
+        assert world.metrics.limits.value("limits.data_per_s") == 15
         await trio.sleep(2)
         await agent.send(beat(payload))
         assert (await hear(agent))[0] is FrameType.HEARTBEAT_ACK
