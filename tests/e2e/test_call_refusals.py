@@ -113,3 +113,31 @@ async def test_a_guest_who_was_made_the_sender_comes_back_as_such(tmp_path: Path
                 await page.until(f"{CONNECTED} === 1")
             assert server.metric('signal_gateway_room_members{linked="yes"}') == 2
             assert browser.faults == []
+
+
+async def test_a_client_that_is_not_wanted_any_more_stays_away_and_one_with_a_wrong_token_does_not_try_on(tmp_path: Path):
+    """The file for pages of your own, by itself: UNREGISTER on another link ends this one with 1000, after which nobody comes back."""
+    place = Place(tmp_path / "gateway")
+    with place.served() as server:
+        async with chromium(tmp_path / "profile") as browser:
+            page = await browser.page()
+            await page.open(place.call)
+            states = await page.run(f"""(async () => {{
+                const {{ SignalGateway }} = await import("/call/signal-gateway-client.js");
+                const client = (clientId, token) => new SignalGateway({{ url: "{server.url}", clientId, token }});
+                const states = [];
+                const [one, other] = [client("one", "demo-enrolment-key"), client("other", "demo-enrolment-key")];
+                for (const each of [one, other]) each.addEventListener("state", (event) => states.push([each.clientId, event.detail]));
+                await one.open();
+                await other.open();
+                await other.ask("unregister", {{ client_id: "one", auth_token: "demo-enrolment-key" }});
+                const wrong = client("one", "wrong");
+                wrong.addEventListener("state", (event) => states.push(["wrong", event.detail]));
+                states.push(await wrong.open().catch((refusal) => refusal.status));
+                while (one.state === "open") await new Promise((resolve) => one.addEventListener("state", resolve, {{ once: true }}));
+                return [...states, one.closeCode, other.state];
+            }})()""")
+            of = {who: [each[1] for each in states[:-2] if isinstance(each, list) and each[0] == who] for who in ("one", "other", "wrong")}
+            assert of == {"one": ["connecting", "open", "closed"], "other": ["connecting", "open"], "wrong": ["connecting", "closed"]}
+            assert 401 in states
+            assert states[-2:] == [1000, "open"]

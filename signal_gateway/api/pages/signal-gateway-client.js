@@ -11,7 +11,8 @@ const REQUEST_MS = 10_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
 const BEAT_MS = 25_000;
-const PROTOCOL_ERRORS = [1002, 1007, 1009];
+const FOR_GOOD = [1000, 1002, 1007, 1009, 4003]; // and all from 4500 to 4999: whoever is told one of these does not come back by itself
+const LOST = 1006;
 const ALREADY_IN = "Client already in room";
 const DOUBT_MS = 20_000;
 
@@ -145,8 +146,11 @@ export class SignalGateway extends EventTarget {
       const asks = { client_id: this.#clientId, auth_token: this.#token, capabilities: ["websocket", "webrtc"] };
       await this.ask("register", { ...asks, metadata: { platform: "browser", version: VERSION } });
     } catch (error) {
-      if (error instanceof Refused) this.refusal = error;
-      socket.close();
+      if (error instanceof Refused) {
+        this.refusal = error;
+        this.#isWanted = error.isForNow;
+      }
+      this.#drop(socket);
       return;
     }
     this.#tries = 0;
@@ -179,7 +183,7 @@ export class SignalGateway extends EventTarget {
       }
       if (this.#socket !== socket || !this.#seats.has(roomId)) return; // the next link does it, or it was given up
       if (!(refusal instanceof Refused)) {
-        socket.close(); // not answered: nobody knows on which side of the door we are, but a new link makes it clear
+        this.#drop(socket); // not answered: nobody knows on which side of the door we are, but a new link makes it clear
         return;
       }
       if (refusal.message === ALREADY_IN) return; // by this very link: nothing was lost
@@ -242,6 +246,12 @@ export class SignalGateway extends EventTarget {
     else asked.resolve(result);
   }
 
+  /** End a link that is of no use, as if it had been lost: how the server takes leave of it then says nothing. */
+  #drop(socket) {
+    socket.close();
+    this.#lost(socket, LOST);
+  }
+
   #lost(socket, code) {
     if (this.#socket !== socket) return;
     this.#socket = null;
@@ -249,7 +259,7 @@ export class SignalGateway extends EventTarget {
     this.#timers.forEach(clearInterval);
     this.#timers.clear();
     for (const requestId of [...this.#asked.keys()]) this.#answer(requestId, new Error("the link was lost"));
-    if (!this.#isWanted || (code >= 4500 && code <= 4999) || code === 4003 || PROTOCOL_ERRORS.includes(code)) {
+    if (!this.#isWanted || (code >= 4500 && code <= 4999) || FOR_GOOD.includes(code)) {
       this.#becomes("closed");
       return;
     }
