@@ -10,6 +10,7 @@ Reasons of InvalidFormat: `invalid_json`, `invalid_cbor`, `not_utf8`, `too_deep`
 """
 
 import json
+import re
 from math import isfinite
 from struct import Struct
 from typing import Any, Final
@@ -227,6 +228,10 @@ _EXACT_READER: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicate, par
 """Sees every pair of every object, those of dropped keys too. What it reads is thrown away, so numbers are not converted."""
 
 
+_HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
+"""A \\u escape for half of a character (RFC 8259 §8.2)."""
+
+
 def _json_fault(data: bytes, error: Exception) -> InvalidFormat:
     try:
         data.decode()
@@ -234,6 +239,8 @@ def _json_fault(data: bytes, error: Exception) -> InvalidFormat:
         return _not_utf8(decode_error.start)
     if isinstance(error, msgspec.ValidationError):  # without a type to validate, only numbers raise it
         return _number_out_of_range(f"{_INTEGER_RANGE}, {_FLOAT_RANGE}")
+    if half := _HALF_A_PAIR.search(data):  # the parser calls it truncated
+        return InvalidFormat("invalid_json", f"a surrogate without its other half at byte {half.start()}")
     return InvalidFormat("invalid_json", str(error))
 
 

@@ -87,7 +87,7 @@ def send(
 
 
 async def _converse(url: str, headers: dict[str, str], questions: list[bytes], seconds: float) -> bool:
-    """Send all, print what comes back; whether there was an answer for each, and none an ERROR."""
+    """Send all, print what comes back; whether there was an answer for each, and none refused."""
     import trio
 
     from signal_gateway.testing.client import LinkClosed, open_client
@@ -112,7 +112,7 @@ async def _converse(url: str, headers: dict[str, str], questions: list[bytes], s
 
 
 def _show_answer(answer: bytes | str) -> bool:
-    from protocol.frame import FrameType
+    """Print it; whether it is one that refuses nothing."""
     from protocol.frame_spec import explain
 
     if isinstance(answer, str):
@@ -120,7 +120,21 @@ def _show_answer(answer: bytes | str) -> bool:
         return True
     explanation = explain(answer)
     print("\n".join(explanation_lines(explanation)))
-    return not explanation.is_faulty and answer[1] != FrameType.ERROR
+    return not explanation.is_faulty and not _refuses(answer)
+
+
+def _refuses(frame: bytes) -> bool:
+    """Whether an answer says no: each that may has a `status` like that of HTTP (CONTRACT.md §2)."""
+    from protocol.errors import WireError
+    from protocol.frame import decode_frame
+    from protocol.payload import read_payload
+
+    answer = decode_frame(frame)
+    try:
+        status = read_payload(answer.payload_kind, answer.payload).get("status")
+    except WireError:  # of a kind that is no object
+        return False
+    return isinstance(status, int) and status >= 400
 
 
 def explanation_lines(explanation: "Explanation") -> list[str]:

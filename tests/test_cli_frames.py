@@ -10,7 +10,7 @@ import trio
 from trio_websocket import ConnectionClosed, serve_websocket
 
 from protocol.frame import FrameType, decode_frame, encode_frame
-from protocol.payload import PayloadKind, read_cbor
+from protocol.payload import PayloadKind, read_cbor, write_payload
 from signal_gateway import cli_frames
 from signal_gateway.cli import main
 from signal_gateway.testing.client import LinkClosed, NoLink, open_client
@@ -98,7 +98,7 @@ async def server(nursery):
         connection = await request.accept()
         while True:
             message = await connection.get_message()
-            if isinstance(message, str):
+            if isinstance(message, str) or message[1] == FrameType.WEBRTC_ROOM_JOIN_ACK:
                 await connection.send_message(message)
             elif message[1] == FrameType.HEARTBEAT:
                 await connection.send_message(bytes([0xAA, FrameType.HEARTBEAT_ACK]) + message[2:])
@@ -131,6 +131,18 @@ async def test_an_error_frame_is_shown_and_means_no(server, capsys):
     out = capsys.readouterr().out
     assert '"status": 401' in out
     assert "HEARTBEAT_ACK" in out
+
+
+@pytest.mark.parametrize("kind", [PayloadKind.JSON, PayloadKind.CBOR])
+async def test_an_answer_that_refuses_means_no_and_one_that_grants_yes(server, capsys, kind):
+    url, _ = server
+    answers = {
+        status: encode_frame(FrameType.WEBRTC_ROOM_JOIN_ACK, bytes(16), kind, write_payload(kind, {"status": status}))
+        for status in (200, 409)
+    }
+    for status, answer in answers.items():
+        assert await cli_frames._converse(url, {}, [answer], 1.0) == (status == 200)
+        assert f'"status": {status}' in capsys.readouterr().out
 
 
 async def test_a_close_is_told_with_its_code_and_reason(server, capsys):

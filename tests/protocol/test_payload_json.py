@@ -90,6 +90,12 @@ def test_hostile_json_is_refused_with_a_stable_reason(data: bytes, reason: str):
     assert (caught.value.reason, caught.value.kind.status, caught.value.kind.code) == (reason, 400, 4001)
 
 
+@pytest.mark.parametrize(("data", "at"), [(b'["x","\\ud800"]', 6), (b'"\\udc00\\ud800"', 1), (b'"\\ud83d\\ude00 \\uDBFF."', 14)])
+def test_half_a_surrogate_pair_is_named_with_its_place(data: bytes, at: int):
+    with pytest.raises(InvalidFormat, match=f"other half at byte {at}$"):
+        read_json(data)
+
+
 @pytest.mark.parametrize(
     ("data", "value"),
     [
