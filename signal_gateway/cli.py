@@ -139,31 +139,39 @@ def backup(
 
 @app.command()
 def simulate(
-    url: Annotated[str, typer.Option(help="The server's WebSocket endpoint.")] = "ws://127.0.0.1:8080/ws",
+    url: Annotated[
+        str | None, typer.Option(help="The server's WebSocket endpoint; without it the one that the configuration gives.")
+    ] = None,
     phones: Annotated[int, typer.Option(min=0, help="Phones that connect, beat and report.")] = 50,
     agents: Annotated[int, typer.Option(min=0, help="Agents that register and beat.")] = 10,
     rooms: Annotated[int, typer.Option(min=0, help="Pairs of agents more, who call each other in rooms.")] = 0,
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0 = until Ctrl-C.")] = 0.0,
-    enrolment_key: Annotated[str, typer.Option(envvar="SIMULATE_ENROLMENT_KEY", help="Key that brings them in.")] = "demo-enrolment-key",
+    enrolment_key: Annotated[
+        str | None,
+        typer.Option(envvar="SIMULATE_ENROLMENT_KEY", help="Key that brings them in; without it the first in the configuration."),
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.001, help="Messages a second of each of them.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="How their ids begin.")] = "sim",
     behaviour: Annotated[PhoneBehaviour, typer.Option(help="How well phones do what they are told.")] = PhoneBehaviour.PERFECT,
     hostile: Annotated[int, typer.Option(min=0, help="Hostile clients of each kind beside them, against a server on this machine.")] = 0,
+    config: ConfigOption = None,
 ) -> None:
     """Drive a running server with a simulated fleet, and show rates, latencies and errors."""
     import trio
 
     from signal_gateway.app import settle_collector
+    from signal_gateway.cli_start import endpoint, first_enrolment_key
     from signal_gateway.testing import fleet
     from signal_gateway.testing.behaviour import BEHAVIOURS
 
+    settings = read_config(config)
     plan = fleet.Plan(
-        url=url,
+        url=url or endpoint(settings, settings.server.port),
         phones=phones,
         agents=agents,
         rooms=rooms,
         seconds=seconds or None,
-        enrolment_key=enrolment_key,
+        enrolment_key=enrolment_key or first_enrolment_key(settings),
         rate_per_s=rate,
         prefix=prefix,
         behaviour=BEHAVIOURS[behaviour.value],

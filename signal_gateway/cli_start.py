@@ -59,8 +59,7 @@ async def database_open(config: Config) -> AsyncGenerator[Database, None]:
 def start_text(config: Config, ports: Ports) -> str:
     """Where to connect, with what, and what to try first. Names demo credentials, and no other secret, and those on loopback only."""
     program = sys.argv[0] if "/" in sys.argv[0] and Path(sys.argv[0]).name == "signal-gateway" else "signal-gateway"
-    host = _reachable(config.server.host)
-    url = f"{'wss' if config.server.tls_enabled else 'ws'}://{host}:{ports.websocket}/ws"
+    url = endpoint(config, ports.websocket)
     lines = [f"Signal gateway {version('signal-gateway')} listens.", "", f"  phones and agents   {url}"]
     api = f"{'https' if config.server.tls_enabled else 'http'}://{_reachable(config.http.host)}:{ports.http}"
     if ports.http is not None:
@@ -77,6 +76,16 @@ def start_text(config: Config, ports: Ports) -> str:
     if ports.http is not None:
         lines.append(f"  {program} token issue --subject me --role admin")
     return "\n".join(lines)
+
+
+def endpoint(config: Config, port: int) -> str:
+    """Where a client on this machine finds the server: `ws://` or `wss://`, with its path."""
+    return f"{'wss' if config.server.tls_enabled else 'ws'}://{_reachable(config.server.host)}:{port}/ws"
+
+
+def first_enrolment_key(config: Config) -> str:
+    """The first key of the configuration that lets new devices in; that of the shipped one where there is none."""
+    return next(iter(config.auth.enrolment_keys), *DEMO_ENROLMENT_KEYS).partition(":")[2]
 
 
 def _demo_lines(config: Config) -> list[str]:

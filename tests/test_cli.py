@@ -165,6 +165,21 @@ def test_simulate_hands_its_options_to_the_fleet_and_tells_how_it_went(run, monk
     ]
 
 
+def test_simulate_finds_the_server_and_the_key_of_a_configuration(run, monkeypatch, tmp_path):
+    plans = []
+
+    async def recorded(plan):
+        plans.append(plan)
+        return True
+
+    monkeypatch.setattr(fleet, "run", recorded)
+    config = tmp_path / "other.toml"
+    config.write_text('[server]\nhost = "0.0.0.0"\nport = 9999\n[auth]\nenrolment_keys = ["shop:a-key-of-the-shop"]\n')
+    assert run("simulate", "--config", str(config))[0] == 0
+    assert run("simulate", "--config", str(config), "--url", "ws://[::1]:1/ws", "--enrolment-key", "k")[0] == 0
+    assert [(plan.url, plan.enrolment_key) for plan in plans] == [("ws://127.0.0.1:9999/ws", "a-key-of-the-shop"), ("ws://[::1]:1/ws", "k")]
+
+
 def test_hostile_clients_are_refused_against_a_server_elsewhere_or_without_an_end(run):
     code, out, err = run("simulate", "--url", "ws://192.0.2.1/ws", "--seconds", "1", "--hostile", "1")
     assert (code, out, err) == (2, "", "error: hostile clients attack servers on 127.0.0.0/8 alone, which '192.0.2.1' is not\n")
