@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Protocol
 
 import msgspec
@@ -144,6 +144,7 @@ class Presence:
         shares = max(1, round(settings.activity_write_s / settings.status_write_s))
         self._shares: list[dict[str, _Device]] = [{} for _ in range(shares)]  # of all devices; each is looked at in its turn
         self._newest = self._turn = -1
+        self._generations = count(1)  # of all devices together: one that was forgotten comes back by a number of its own
         self._limits = metrics.limits
         bus.subscribe(DeviceDeleted, self._hear_deleted)
         metrics.gauge("devices_linked", "Devices that have a link.", lambda: len(self._devices) - len(self._offline))
@@ -160,7 +161,7 @@ class Presence:
         device = self._devices.get(device_id) or self._remember(device_id)
         self._offline.pop(device_id, None)
         device.kind = kind
-        device.generation += 1
+        device.generation = next(self._generations)
         device.session_id = session_id
         device.linked, device.is_silent = True, False
         device.connected_at = now

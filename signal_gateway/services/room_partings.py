@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, RoomChanged
+from signal_gateway.domain.events import ClientUnregistered, DeviceDeleted, DeviceLinked, RoomChanged
 from signal_gateway.domain.principal import Caller
 from signal_gateway.observe.metrics import Metrics
 
@@ -34,7 +34,8 @@ class RoomPartings:
         self._limits = metrics.limits
         self._of_client: dict[str, dict[str, _Parting]] = {}  # whoever lost a seat last is the last
         bus.subscribe(DeviceLinked, self._hear_linked)
-        bus.subscribe(ClientUnregistered, self._hear_unregistered)
+        bus.subscribe(ClientUnregistered, lambda event: self._forget(event.client_id))
+        bus.subscribe(DeviceDeleted, lambda event: self._forget(event.device_id))
 
     def keep(self, event: RoomChanged, lost_at_s: float, generation: int = NO_GENERATION) -> None:
         """This is to be told to the one client that it is for, whose link was lost then."""
@@ -56,9 +57,9 @@ class RoomPartings:
             if all(parting.until_s < now_s for parting in known.values()):
                 del self._of_client[client_id]
 
-    def _hear_unregistered(self, event: ClientUnregistered) -> None:
-        """The id may be another one's when it comes again."""
-        self._of_client.pop(event.client_id, None)
+    def _forget(self, client_id: str) -> None:
+        """Its record is gone: the id may be another one's when it comes again."""
+        self._of_client.pop(client_id, None)
 
     def _hear_linked(self, event: DeviceLinked) -> None:
         """The very link is heard again after a silence. To a new one it is `given`, once it has been told that it is in."""

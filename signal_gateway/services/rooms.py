@@ -13,7 +13,7 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
-from signal_gateway.domain.events import ClientUnregistered, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue, StayEnded
+from signal_gateway.domain.events import ClientUnregistered, DeviceDeleted, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue, StayEnded
 from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.room import P2P, Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
 from signal_gateway.domain.signals import SignalKind, welcome
@@ -71,6 +71,7 @@ class Rooms:
         bus.subscribe(DeviceUnlinked, self._hear_unlinked)
         bus.subscribe(DeviceLinked, self._hear_linked)
         bus.subscribe(ClientUnregistered, lambda event: self._leave_all(event.client_id, "unregistered", Leaving.VOLUNTARY))
+        bus.subscribe(DeviceDeleted, lambda event: self._leave_all(event.device_id, "unregistered", Leaving.VOLUNTARY))
 
     # asked by members
 

@@ -186,6 +186,24 @@ async def test_an_operator_ends_a_room_and_takes_members_out(autojump_clock: Moc
         ]
 
 
+async def test_a_device_that_is_deleted_gives_up_its_seat_at_once_and_may_come_as_anybody_may(autojump_clock: MockClock, api: Api):
+    """As one that unregisters (S-17, S-30): what it was before, its next link has nothing to do with."""
+    async with member(api.world, "a", token="token-a") as a:
+        room_id = await a.create()
+        async with member(api.world, "b", token="token-b") as b:
+            await b.join(room_id)
+            await a.hear()
+            begun_at = trio.current_time()
+            assert (await api.call("DELETE", "/api/devices/b")).status == 200
+            _, event = await a.hear()
+            assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "b", "unregistered")
+            assert trio.current_time() - begun_at < 1
+        async with member(api.world, "b", token="token-b") as b:
+            await b.join(room_id)
+            _, event = await a.hear()
+            assert (event["event"], event["client_id"], event.get("reason")) == ("member_joined", "b", None)
+
+
 async def test_a_room_out_of_scope_looks_as_if_it_were_not_there(autojump_clock: MockClock, api: Api):
     await api.issue("of-b", Role.OPERATOR, Scope(devices=frozenset({"b"})))
     async with member(api.world, "a", token="token-a") as a, member(api.world, "b", token="token-b") as b:

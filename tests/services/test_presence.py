@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from signal_gateway.bus.local import LocalBus
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard, SubscriberId
-from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinked
+from signal_gateway.domain.events import DeviceDeleted, DeviceLinked, DeviceSeen, DeviceUnlinked
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.presence import NEVER_S, Presence, PresenceSettings
@@ -370,6 +370,22 @@ async def test_devices_that_are_long_gone_leave_memory_and_are_found_on_disk(
     found = await presence.find("gone")
     assert found is not None
     assert (found.linked, found.last_activity_at) == (False, STARTED_MS)
+
+
+@pytest.mark.parametrize("forgotten_by", ["deletion", "age"])
+async def test_a_device_that_was_forgotten_comes_back_by_a_number_that_no_link_of_it_had(
+    autojump_clock: MockClock, services: Services, nursery: trio.Nursery, forgotten_by: str
+):
+    """Whoever remembers it by its last link would take the next one for that."""
+    presence = presence_of(services, forget_after_s=5.0, sweep_s=1.0)
+    await nursery.start(presence.run)
+    first = presence.link_opened(phone(), "session-1", ADDRESS)
+    presence.link_closed("phone-1", first, "session-1", 1000, "went")
+    if forgotten_by == "deletion":
+        services.bus.publish(DeviceDeleted("phone-1"))
+    await trio.sleep(10)
+    assert presence.view("phone-1") is None
+    assert presence.link_opened(phone(), "session-2", ADDRESS) > first
 
 
 async def test_memory_of_devices_without_a_link_is_bounded_and_nothing_unwritten_is_lost(autojump_clock: MockClock, services: Services):

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from signal_gateway.domain.events import DeviceLinked, DeviceUnlinked
+from signal_gateway.domain.events import ClientUnregistered, DeviceDeleted, DeviceLinked, DeviceUnlinked
 from signal_gateway.testing.world import World, open_world
 
 from .members import Member, member
@@ -111,11 +111,28 @@ async def test_a_link_that_is_heard_again_after_a_silence_hears_what_it_missed(a
         room_id = await a.create()
         await b.join(room_id)
         await a.hear()
-        publish(DeviceUnlinked("b", "agent", 1, 0, "silent"))
+        view = one_world.gateway.presence.view("b")
+        assert view is not None
+        publish(DeviceUnlinked("b", "agent", view.generation, 0, "silent"))
         end_the_room(one_world, room_id)
         await b.hears_nothing()
-        publish(DeviceLinked("b", "agent", 1, 0))
+        publish(DeviceLinked("b", "agent", view.generation, 0))
         assert (await b.hear())[1]["event"] == "room_terminated"
+
+
+@pytest.mark.parametrize("event", [ClientUnregistered("b"), DeviceDeleted("b")])
+async def test_what_was_to_be_told_to_a_client_goes_with_its_record(
+    autojump_clock: MockClock, one_world: World, a: Member, event: ClientUnregistered | DeviceDeleted
+):
+    """Whoever comes by this id next may be another one."""
+    room_id = await a.create()
+    async with member(one_world, "b") as b:
+        await b.join(room_id)
+    await trio.sleep(1)
+    end_the_room(one_world, room_id)
+    one_world.bus.publish(event)
+    async with member(one_world, "b") as b:
+        await b.hears_nothing()
 
 
 async def test_what_nobody_comes_back_for_is_forgotten(autojump_clock: MockClock, one_world: World, a: Member):
