@@ -58,7 +58,7 @@ class RoomRules:
     life_s: float = 86_400.0
     sender_leaves: SenderLeaves = "wait"
     signals_held_max: int = 200
-    """For one seat: candidates before their description, and what comes while its link is lost."""
+    """For one seat: candidates before their description, and what comes while its link is lost. For those to come: candidates to all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Room:
     offer: object | None = None
     """What its sender offered to all, for those who are still to come (C-07)."""
     candidates: list[object] = field(default_factory=list[object])
-    """And the candidates that belong to it."""
+    """And the candidates that belong to it, or, without one, to what it will offer: to all, or to each who comes."""
     senderless_since_s: float | None = None
     """Since when receivers wait for another sender."""
     stays: int = 0

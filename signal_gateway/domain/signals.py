@@ -2,7 +2,7 @@
 
 A candidate means nothing before the offer or answer that it belongs to: one that overtakes it waits for it. What comes for a member whose
 link is lost waits for the link. Both wait in bounded room, and nothing is dropped without its sender being told: of what is for all, who
-does not get it.
+does not get it. Of the candidates that all others have heard, the newest are kept for those who are still to come.
 """
 
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ class Routed:
     held: int = 0
     unheard: list[str] = field(default_factory=list[str])
     """Members for whom as much waits as may: they neither get it nor will. The sender is to be told."""
+    pushes_out: bool = False
+    """Whether an older candidate is kept no longer for those who are still to come, since this one is."""
 
 
 def goes_straight(room: Room, source: Seat, to: str) -> bool:
@@ -44,7 +46,7 @@ def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: ob
 
     What the room's sender says to all is also kept for those who come later.
     """
-    client_id = source.client_id
+    client_id, routed = source.client_id, Routed()
     if to is not None:
         target = room.seats.get(to)
         if target is None or target is source:
@@ -52,9 +54,10 @@ def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: ob
         targets = [target]
     else:
         targets = list(room.others(client_id))
-        if not _keep_for_later(room, source, kind, signal, rules) and not targets:
+        if source.role is RoomRole.SENDER and kind is not SignalKind.ANSWER:
+            routed.pushes_out = _keep_for_later(room, kind, signal, rules, is_alone=not targets)
+        elif not targets:
             raise MemberNotFound("Nobody else is in this room")
-    routed = Routed()
     for target in targets:
         _give(target, client_id, kind, signal, routed, rules, now_s)
     if to is not None and routed.unheard:
@@ -62,27 +65,37 @@ def route(room: Room, source: Seat, kind: SignalKind, to: str | None, signal: ob
     return routed
 
 
-def welcome(room: Room, seat: Seat) -> list[object]:
-    """What the room's sender offered to all, and the candidates that belong to it: for one who has just come in (C-07)."""
+def welcome(room: Room, seat: Seat, now_s: float) -> Routed:
+    """Give one who has just come in what the room's sender offered to all, and the candidates that belong to it (C-07).
+
+    Where nothing was offered to all, the candidates are early: they wait for what their sender offers to this one.
+    """
     sender = room.sender
-    if sender is None or sender is seat or room.offer is None:
-        return []
-    seat.described_by.add(sender.client_id)
-    return [room.offer, *room.candidates]
+    if sender is None or sender is seat:
+        return Routed()
+    if room.offer is not None:
+        seat.described_by.add(sender.client_id)
+        return Routed([seat.client_id], [(seat.client_id, candidate) for candidate in room.candidates])
+    if room.candidates:
+        seat.early[sender.client_id] = room.candidates.copy()
+        seat.early_since_s[sender.client_id] = now_s
+    return Routed(held=len(room.candidates))
 
 
-def _keep_for_later(room: Room, source: Seat, kind: SignalKind, signal: object, rules: RoomRules) -> bool:
-    if source.role is not RoomRole.SENDER or kind is SignalKind.ANSWER:
-        return False
+def _keep_for_later(room: Room, kind: SignalKind, signal: object, rules: RoomRules, *, is_alone: bool) -> bool:
+    """Whether an older candidate had to go for this one. Raises TooManySignals for a sender who is alone: some would reach nobody."""
     if kind is SignalKind.OFFER:
         if room.offer is not None:
             room.candidates.clear()
         room.offer = signal
-    elif len(room.candidates) < rules.signals_held_max:
-        room.candidates.append(signal)
-    else:
-        raise TooManySignals
-    return True
+        return False
+    is_full = len(room.candidates) >= rules.signals_held_max
+    if is_full and is_alone:
+        raise TooManySignals("Too many signals wait for those who are still to come")
+    room.candidates.append(signal)
+    if is_full:
+        del room.candidates[0]
+    return is_full
 
 
 def _give(target: Seat, client_id: str, kind: SignalKind, signal: object, routed: Routed, rules: RoomRules, now_s: float) -> None:

@@ -27,7 +27,8 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sender_leaves: Literal["close", "promote", "wait"] = "wait"
     """When the sender leaves: the room ends; its oldest receiver sends; or it waits `departure_grace_s` for another sender."""
     signals_held_max: int = 200
-    """Signals kept for one member: candidates that overtook their description, and what comes while its link is lost."""
+    """Signals kept for one member: candidates that overtook their description, and what comes while its link is lost. And so many of a
+    sender's candidates for all who are still to come, the newest ones."""
     early_s: float = 5.0
     """For which candidates that overtook their description wait for it; then they are passed on without it."""
     partings_kept: int = 10_000

@@ -8,7 +8,7 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import TooManySignals
 from signal_gateway.domain.events import SignalDue
 from signal_gateway.domain.room import Room, RoomRules, Seat
-from signal_gateway.domain.signals import SignalKind, goes_straight, route
+from signal_gateway.domain.signals import Routed, SignalKind, goes_straight, route, welcome
 from signal_gateway.observe.metrics import Metrics
 
 
@@ -36,6 +36,26 @@ class RoomSignals:
         except TooManySignals:
             self._limits.add("rooms.signals_held_max")
             raise
+        self._say(routed, kind, signal)
+        if routed.pushes_out:
+            self._limits.add("rooms.signals_held_max")
+        if routed.unheard or self._unheard:
+            self._refuse(routed.unheard, is_for_all=to is None)
+
+    def welcome(self, room: Room, seat: Seat) -> None:
+        """Give one who has come in what the sender said to all (C-07)."""
+        routed = welcome(room, seat, trio.current_time())
+        self._say(routed, SignalKind.OFFER if routed.at_once else SignalKind.CANDIDATE, room.offer)
+
+    def missed(self, seat: Seat, signal: object) -> None:
+        """A signal found no link of its member, whose end is under way: it is kept for the next one, or its sender is told."""
+        if len(seat.held) < self._rules.signals_held_max:
+            seat.held.append(signal)
+        else:
+            self._limits.add("rooms.signals_held_max")
+            self._unheard.add(seat.client_id)
+
+    def _say(self, routed: Routed, kind: SignalKind, signal: object) -> None:
         counts = self._signals.values
         if routed.at_once:
             counts[kind, "relayed"] += len(routed.at_once)
@@ -45,16 +65,6 @@ class RoomSignals:
                 self._bus.publish(SignalDue((member_id,), early))
         if routed.held:
             counts[kind, "held"] += routed.held
-        if routed.unheard or self._unheard:
-            self._refuse(routed.unheard, is_for_all=to is None)
-
-    def missed(self, seat: Seat, signal: object) -> None:
-        """A signal found no link of its member, whose end is under way: it is kept for the next one, or its sender is told."""
-        if len(seat.held) < self._rules.signals_held_max:
-            seat.held.append(signal)
-        else:
-            self._limits.add("rooms.signals_held_max")
-            self._unheard.add(seat.client_id)
 
     def _refuse(self, unheard: Sequence[str], *, is_for_all: bool) -> None:
         if unheard:

@@ -13,10 +13,10 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import AlreadyInRoom, InvalidRole, RoomNotFound, TooManyRooms
-from signal_gateway.domain.events import ClientUnregistered, DeviceDeleted, DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue, StayEnded
+from signal_gateway.domain.events import ClientUnregistered, DeviceDeleted, DeviceLinked, DeviceUnlinked, RoomChanged, StayEnded
 from signal_gateway.domain.principal import Caller
 from signal_gateway.domain.room import P2P, Leaving, Room, RoomEnd, RoomRole, RoomState, Seat, StayEnd, role_of
-from signal_gateway.domain.signals import SignalKind, welcome
+from signal_gateway.domain.signals import SignalKind
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.room_archive import RoomArchive, restored
@@ -124,11 +124,10 @@ class Rooms:
         return room
 
     def welcome(self, room: Room, client_id: str) -> None:
-        """Give one who has come in what the sender offered to all (C-07). Called after the answer that let them in."""
+        """Give one who has come in what the sender said to all (C-07). Called after the answer that let them in."""
         seat = room.seats.get(client_id)
         if seat is not None:
-            for signal in welcome(room, seat):
-                self._bus.publish(SignalDue((client_id,), signal))
+            self._signals.welcome(room, seat)
 
     def leave(self, caller: Caller, room_id: str, reason: str | None) -> None:
         """Give up a seat (S-23). Raises RoomNotFound, for a room that the caller is not in, too."""

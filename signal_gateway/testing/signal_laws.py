@@ -55,6 +55,37 @@ def _must_hear(rooms: RoomTranscript, stay: Stay, source: Stay, at: float) -> bo
     return lasts and rooms.is_calm(back.link, back.at, until)
 
 
+def what_is_for_all_comes_to_those_who_join(rooms: RoomTranscript) -> Findings:
+    """What a room's sender has said to all: behind the answer, or where it has offered nothing to all, behind what it offers or `early_s`.
+
+    Only until it offers anew to all, or begins anew itself.
+    """
+    heard = {(each.client_id, each.key) for each in rooms.heard}
+    promoted_at = {(each.event.room_id, each.event.client_id): each.at for each in rooms.changes if each.event.reason == "promoted"}
+    for_all = [signal for signal in rooms.signals.values() if signal.to is None and signal.kind != FrameType.SIGNAL_ANSWER]
+    for signal in for_all:
+        if signal.is_implied or signal.is_refused:
+            continue
+        mine = [stay for stay in rooms.stays_of(signal.client_id, signal.room_id) if stay.role == "sender"]
+        offers = [each for each in for_all if each.client_id == signal.client_id and not each.is_candidate and each.place > signal.place]
+        for stay in rooms.stays:
+            until = stay.at + CALM_S
+            if stay.room_id != signal.room_id or stay.at < signal.at + TRAVEL_S or any(each.at < stay.at + TRAVEL_S for each in offers):
+                continue
+            source = next((each for each in mine if each.covers(signal.at, until)), None)
+            if source is None or promoted_at.get((source.room_id, source.client_id), 0.0) > signal.at:
+                continue
+            is_calm = rooms.is_calm(signal.link, signal.at, stay.at) and _is_calm_from_the_first(rooms, stay, until)
+            if is_calm and (stay.client_id, signal.mark) not in heard:
+                yield f"{_named(signal)} never came to {stay.client_id}, who joined later"
+
+
+def _is_calm_from_the_first(rooms: RoomTranscript, stay: Stay, until: float) -> bool:
+    holding = rooms.holding_at(stay.client_id, stay.at)
+    begins_anew = any(stay.at < at <= until for _, at, _ in stay.admissions)
+    return holding is not None and stay.ended_at > until and not begins_anew and rooms.is_calm(holding.link, stay.at, until)
+
+
 def nobody_hears_a_signal_twice(rooms: RoomTranscript) -> Findings:
     """At most once, until the member begins anew by another JOIN."""
     acknowledged: Counter[tuple[int, str]] = Counter()
@@ -171,6 +202,7 @@ def _begins_or_ends(change: Change) -> bool:
 
 SIGNAL_LAWS: tuple[Law, ...] = (
     every_signal_arrives_or_is_refused,
+    what_is_for_all_comes_to_those_who_join,
     nobody_hears_a_signal_twice,
     signals_are_for_those_who_hear_them,
     what_is_heard_was_due_in_that_order,

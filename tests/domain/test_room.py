@@ -1,12 +1,10 @@
 """Who may come into a room, who stays, and to whom a signal goes (S-25, S-28, C-07, C-12, H35)."""
 
-from typing import Any
-
 import pytest
 
 from signal_gateway.domain.errors import AlreadyInRoom, Forbidden, InvalidRole, MemberNotFound, RoomFull, TooManySignals
 from signal_gateway.domain.room import Room, RoomRole, RoomRules, RoomState, Seat
-from signal_gateway.domain.signals import SignalKind, route, welcome
+from signal_gateway.domain.signals import Routed, SignalKind, route, welcome
 
 RULES = RoomRules(receivers_max=2, grace_s=20, empty_s=300, life_s=1000, signals_held_max=3)
 OFFER, ANSWER, CANDIDATE = SignalKind.OFFER, SignalKind.ANSWER, SignalKind.CANDIDATE
@@ -19,6 +17,12 @@ def room_of(*clients: str) -> Room:
         role = RoomRole.RECEIVER if number else RoomRole.SENDER
         room.sit(Seat(client_id, role, f"stay-{client_id}", f"session-{client_id}", 0, 1, 1))
     return room
+
+
+def newcomer(room: Room, client_id: str) -> Seat:
+    seat = Seat(client_id, RoomRole.RECEIVER, "stay", "session", 0, 1, 1)
+    room.sit(seat)
+    return seat
 
 
 def say(
@@ -122,11 +126,48 @@ def test_what_the_sender_says_to_all_is_there_for_who_comes_later():
     assert say(room, "a", CANDIDATE, "of the old") == ([], [], 0)
     assert say(room, "a", OFFER, "o") == ([], [], 0)
     assert say(room, "a", CANDIDATE, "1") == ([], [], 0)
-    late = Seat("b", RoomRole.RECEIVER, "stay", "session", 0, 1, 1)
-    room.sit(late)
-    assert welcome(room, late) == ["o", "1"]
+    late = newcomer(room, "b")
+    assert welcome(room, late, 100.0) == Routed(["b"], [("b", "1")])
+    assert room.offer == "o"
     assert say(room, "a", CANDIDATE, "2") == (["b"], [], 0)
-    assert welcome(room, room.seats["a"]) == []
+    assert welcome(room, room.seats["a"], 100.0) == Routed()
+
+
+@pytest.mark.parametrize("to", ["b", None])
+def test_candidates_to_all_wait_for_what_their_sender_offers_to_one_who_comes_later(to: str | None):
+    """Its first offer may be for each who comes, and never for all."""
+    room = room_of("a")
+    assert [say(room, "a", CANDIDATE, each) for each in "12"] == [([], [], 0)] * 2
+    b = newcomer(room, "b")
+    assert welcome(room, b, 100.0) == Routed(held=2)
+    assert say(room, "a", CANDIDATE, "3") == ([], [], 1)
+    assert say(room, "a", OFFER, "o", to) == (["b"], [("b", "1"), ("b", "2"), ("b", "3")], 0)
+    c = newcomer(room, "c")
+    assert welcome(room, c, 200.0).held == (3 if to else 0)
+    assert c.overdue(199.0) == []
+    assert c.overdue(200.0) == ([["1", "2", "3"]] if to else [])
+
+
+def test_a_candidate_for_all_is_heard_however_many_are_kept_for_those_who_come_later():
+    room = room_of("a", "b")
+    say(room, "a", OFFER, "o", to="b")
+    routed = [route(room, room.seats["a"], CANDIDATE, None, str(number), RULES, 100.0) for number in range(5)]
+    assert [each.at_once for each in routed] == [["b"]] * 5
+    assert [each.pushes_out for each in routed] == [False, False, False, True, True]
+    assert room.candidates == ["2", "3", "4"]
+
+
+def test_a_sender_who_is_alone_is_told_when_no_more_is_kept_for_those_who_come_later():
+    """Nobody has heard what would have to go."""
+    room = room_of("a")
+    for number in range(3):
+        say(room, "a", CANDIDATE, str(number))
+    with pytest.raises(TooManySignals, match="still to come"):
+        say(room, "a", CANDIDATE, "3")
+    assert room.candidates == ["0", "1", "2"]
+    say(room, "a", OFFER, "o")
+    say(room, "a", OFFER, "another")
+    assert room.candidates == []
 
 
 def test_what_comes_for_a_member_whose_link_is_lost_is_kept_and_bounded():
@@ -189,6 +230,5 @@ def test_nothing_of_one_who_has_left_stays():
     room = room_of("a", "b")
     say(room, "b", CANDIDATE, "1", to="a")
     room.rise("b")
-    newcomer: Any = Seat("b", RoomRole.RECEIVER, "stay", "session", 0, 1, 1)
-    room.sit(newcomer)
+    newcomer(room, "b")
     assert say(room, "b", OFFER, "o", to="a") == (["a"], [], 0)

@@ -88,6 +88,10 @@ def welcome_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rooms, "welcome", twice)
 
 
+def welcome_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_signals, "welcome", lambda *_: signals.Routed())
+
+
 def welcome_with_what_a_former_sender_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Room, "withdraw_offer", lambda _: None)
 
@@ -242,6 +246,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (lose_what_waited, "never came to"),
     (give_in_reverse_what_waited, "after one that was said later"),
     (keep_nothing_for_those_who_are_away, "never came to"),
+    (welcome_nobody, "who joined later"),
     (welcome_with_what_a_former_sender_offered, "had gone before"),
     (let_in_as_many_as_come, "receivers"),
     (forget_who_was_banned, "was banned"),

@@ -82,6 +82,10 @@ async def _live() -> History:
         for agent in (a, b, c):
             await world.links.start(agent.live)
         room_id = (await ask(a, FrameType.WEBRTC_ROOM_CREATE, role="sender", offer_sdp="s:a/1;"))["room_id"]
+        await trio.sleep(1)
+        candidate = {"candidate": "s:a/2;", "sdpMid": "0", "sdpMLineIndex": 0}
+        await a.tell(FrameType.SIGNAL_ICE_CANDIDATE, {"room_id": room_id, "candidate": candidate})
+        await trio.sleep(10)
         for agent in (b, c):
             await ask(agent, FrameType.WEBRTC_ROOM_JOIN, room_id=room_id, role="receiver")
         await trio.sleep(1)
@@ -93,7 +97,7 @@ async def _live() -> History:
         await trio.sleep(20)
         b.hang_up(3)
         await trio.sleep(2)
-        await a.tell(FrameType.SIGNAL_OFFER, {"room_id": room_id, "to": "b", "sdp": "s:a/2;"})
+        await a.tell(FrameType.SIGNAL_OFFER, {"room_id": room_id, "to": "b", "sdp": "s:a/3;"})
         await trio.sleep(20)
         await ask(c, FrameType.WEBRTC_ROOM_LEAVE, room_id=room_id)
         await trio.sleep(20)
@@ -251,8 +255,9 @@ JOINED, LEFT = "member_joined', client_id='c'", "member_left', client_id='c'"
 LEAVE_ACK, JOIN_ACK = FrameType.WEBRTC_ROOM_LEAVE_ACK, FrameType.WEBRTC_ROOM_JOIN_ACK
 BREACHES: list[tuple[Law, Tamper]] = [
     (signal_laws.every_signal_arrives_or_is_refused, drop(heard("a", "s:b/1;"))),
-    (signal_laws.every_signal_arrives_or_is_refused, drop(heard("b", "s:a/2;"))),
+    (signal_laws.every_signal_arrives_or_is_refused, drop(heard("b", "s:a/3;"))),
     (signal_laws.every_signal_arrives_or_is_refused, drop(line("room entered", "b"))),
+    (signal_laws.what_is_for_all_comes_to_those_who_join, drop(heard("c", "s:a/2;"))),
     (signal_laws.nobody_hears_a_signal_twice, twice(heard("b", "s:a/1;"))),
     (room_laws.who_is_banned_stays_out, note("ban", line("room entered", "c"))),
     (signal_laws.signals_are_for_those_who_hear_them, hears_too("b", heard("a", "s:b/1;"), heard("b", "s:a/1;"))),
