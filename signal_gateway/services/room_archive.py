@@ -1,7 +1,11 @@
 """The archive of rooms follows memory: what has changed is written as it is by then, a few times a second; and read at the start."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import trio
 
+from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.room import Room, RoomRole, Seat
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -9,13 +13,14 @@ from signal_gateway.storage.rooms import OpenRoom
 
 
 class RoomArchive:
-    """Knows which rooms and stays the archive has not seen as they are. Nothing here waits."""
+    """Knows which rooms and stays the archive has not seen as they are. What waits says so."""
 
     def __init__(self, writer: BatchWriter, rooms_max: int) -> None:
         self._writer = writer
         self._rooms_max = rooms_max
         self._changed: dict[str, Room] = {}
         self._changed_seats: dict[str, tuple[str, Seat]] = {}
+        self._given: dict[str, Sequence[str]] = {}  # rooms of which the writer has rows that are not on disk, each with those given last
         self._noted = trio.Event()
 
     async def run(self, write_s: float) -> None:
@@ -43,12 +48,29 @@ class RoomArchive:
             return
         rows = [archive.room_row(room) for room in self._changed.values()]
         rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
-        if self._writer.put(rows):
+        room_ids = tuple(self._changed)
+        is_written = partial(self._forget_given, room_ids)
+        if self._writer.put(rows, is_written, is_written):
+            self._given.update(dict.fromkeys(room_ids, room_ids))
             self._changed.clear()
             self._changed_seats.clear()
         elif len(self._changed) > self._rooms_max:
             self._changed = {room_id: room for room_id, room in self._changed.items() if room.end is None}
             self._changed_seats = {stay_id: known for stay_id, known in self._changed_seats.items() if known[1].end is None}
+
+    async def settle(self, room_id: str) -> None:
+        """Until what was noted of this room is on disk. Raises DatabaseDown, DiskFull."""
+        if room_id in self._changed:
+            self.flush()
+        if room_id in self._changed:  # the writer has no room for it
+            raise DatabaseDown
+        if room_id in self._given:
+            await self._writer.call(lambda _: None)
+
+    def _forget_given(self, room_ids: Sequence[str]) -> None:
+        for room_id in room_ids:
+            if self._given[room_id] is room_ids:
+                del self._given[room_id]
 
 
 def restored(known: OpenRoom, now_s: float, now_ms: int, lost_at_s: float) -> Room:

@@ -26,7 +26,9 @@ class MadeRoom(NamedTuple):
 
 
 class RoomDesk:
-    """Rooms as operators have them. A room is in an operator's scope with any of its members, or when they made it."""
+    """Rooms as operators have them. A room is in an operator's scope with any of its members, or when they made it.
+
+    One that is over is, with any who ever sat there."""
 
     def __init__(
         self,
@@ -58,7 +60,13 @@ class RoomDesk:
         return room
 
     async def history(self, operator: Operator, room_id: str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-        """A room of the archive (RoomRecord), and all who sat in it (StayRecord). Raises RoomNotFound, DatabaseDown."""
+        """A room that is over (RoomRecord), and all who sat in it (StayRecord). Raises RoomNotFound, DatabaseDown, DiskFull.
+
+        Of an open one the archive tells nothing: who does not find it may not see who sits there now, whoever has sat there before.
+        """
+        if self._rooms.find(room_id) is not None:
+            raise RoomNotFound
+        await self._rooms.settle(room_id)
         record, stays = await self._database.read(
             lambda connection: (archive.find_room(connection, room_id), archive.find_stays(connection, room_id))
         )

@@ -1,7 +1,7 @@
 """Rooms: opened, entered, left and ended (S-20 to S-31; CONTRACT.md §7), and the signals between those who sit in one (S-32).
 
 Memory is the truth while the process lives, and the archive follows it through the batch writer; after a restart the archive tells which
-rooms were open and who sat in them. Nothing here waits, but the reading at the start.
+rooms were open and who sat in them. Nothing here waits, but the reading at the start and `settle`.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ log = logger("room")
 
 
 class Rooms:
-    """All open rooms. `run` is its loop; all else may be called by anybody, and never waits."""
+    """All open rooms. `run` is its loop; all else may be called by anybody, and never waits but where it says so."""
 
     def __init__(
         self,
@@ -193,6 +193,10 @@ class Rooms:
     def opened(self) -> Iterable[Room]:
         """All open rooms, oldest first."""
         return self._rooms.values()
+
+    async def settle(self, room_id: str) -> None:
+        """Wait until the archive has a room as it is, or was in the end. Raises DatabaseDown, DiskFull."""
+        await self._archive.settle(room_id)
 
     def end(self, room: Room, actor: str) -> None:
         """End a room, whoever sits in it."""

@@ -175,7 +175,6 @@ async def test_an_operator_ends_a_room_and_takes_members_out(autojump_clock: Moc
         _, event = await a.hear()
         assert (event["event"], event["reason"]) == ("room_terminated", "operator")
         assert (await api.call("DELETE", f"/api/rooms/{room_id}")).status == 404
-        await trio.sleep(1)
         over = (await api.call("GET", f"/api/rooms/{room_id}")).json
         assert (over["state"], over["ended_reason"], over["ended_by"]) == ("terminated", "operator", "admin")
         assert (over["sender_client_id"], over["session_id"]) == ("a", over["members"][0]["session_id"])
@@ -216,6 +215,33 @@ async def test_a_room_out_of_scope_looks_as_if_it_were_not_there(autojump_clock:
         assert len((await api.call("GET", "/api/rooms", who="of-b")).json["items"]) == 1
     own_id, _ = await made(api)
     assert (await api.call("GET", f"/api/rooms/{own_id}", who="of-b")).status == 404
+
+
+async def test_an_open_room_is_in_scope_for_those_who_sit_there_and_one_that_is_over_for_those_who_did(autojump_clock: MockClock, api: Api):
+    """What the archive keeps of an open room shows nobody who sits in it now (H05)."""
+    await api.issue("of-b", Role.OPERATOR, Scope(devices=frozenset({"b"})))
+    async with member(api.world, "a", token="token-a") as a, member(api.world, "b", token="token-b") as b:
+        room_id = await a.create()
+        await b.join(room_id)
+        assert await b.leave(room_id) == 200
+        await trio.sleep(1)
+        assert (await api.call("GET", f"/api/rooms/{room_id}", who="of-b")).status == 404
+        assert (await api.call("GET", f"/api/rooms/{room_id}")).json["members"][0]["linked"] is True
+        await a.hear()
+        await a.hear()
+        assert await a.leave(room_id) == 200
+        over = (await api.call("GET", f"/api/rooms/{room_id}", who="of-b")).json
+        assert [each["client_id"] for each in over["members"]] == ["a", "b"]
+
+
+async def test_a_room_is_told_as_over_as_soon_as_it_is(autojump_clock: MockClock, api: Api):
+    """Also one that ends before the archive has heard that there is one, and where the archive was just given the rest."""
+    for wait_s in (0.0, 0.1, 0.25, 0.26, 5.0):
+        room_id, _ = await made(api)
+        await trio.sleep(wait_s)
+        assert (await api.call("DELETE", f"/api/rooms/{room_id}")).status == 200
+        over = (await api.call("GET", f"/api/rooms/{room_id}")).json
+        assert (over["state"], over["ended_reason"], over["ended_by"]) == ("terminated", "operator", "admin")
 
 
 async def test_the_list_of_rooms_has_pages(autojump_clock: MockClock, api: Api):
