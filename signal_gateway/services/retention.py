@@ -17,7 +17,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 MS_PER_DAY = 86_400_000
 MONTHS_KEPT_MS = 62 * MS_PER_DAY
 
-_SETTING_OF = {"stays": "rooms"}
+_SETTING_OF = {"stays": "rooms", "sessions": "rooms"}
 _DAYS_OF = {"tokens": 1.0, "guests": 7.0}
 """Kinds that no setting names."""
 

@@ -1,5 +1,6 @@
 """The archive of rooms follows memory: what has changed is written as it is by then, a few times a second; and read at the start."""
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,6 +11,7 @@ from signal_gateway.domain.room import Room, RoomRole, Seat
 from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.rooms import OpenRoom
+from signal_gateway.storage.rows import Insert, Row
 
 
 class RoomArchive:
@@ -20,6 +22,7 @@ class RoomArchive:
         self._rooms_max = rooms_max
         self._changed: dict[str, Room] = {}
         self._changed_seats: dict[str, tuple[str, Seat]] = {}
+        self._former: deque[Insert] = deque(maxlen=rooms_max)  # sessions of before; of what waits long, the newest
         self._given: dict[str, Sequence[str]] = {}  # rooms of which the writer has rows that are not on disk, each with those given last
         self._noted = trio.Event()
 
@@ -42,11 +45,18 @@ class RoomArchive:
             self._changed_seats[seat.stay_id] = (room.room_id, seat)
         self._noted.set()
 
+    def note_session(self, room: Room, seat: Seat, former: str, at: int) -> None:
+        """The same, where a member sat there by the session `former` until now."""
+        if former != seat.session_id:
+            self._former.append(archive.former_session_row(seat.stay_id, former, at))
+        self.note(room, seat)
+
     def flush(self) -> None:
         """Give what has changed to the writer; what it has no room for comes again, as far as it is still open."""
         if not self._changed:
             return
-        rows = [archive.room_row(room) for room in self._changed.values()]
+        rows: list[Row] = [archive.room_row(room) for room in self._changed.values()]
+        rows += self._former
         rows += [archive.stay_row(room_id, seat) for room_id, seat in self._changed_seats.values()]
         room_ids = tuple(self._changed)
         is_written = partial(self._forget_given, room_ids)
@@ -54,6 +64,7 @@ class RoomArchive:
             self._given.update(dict.fromkeys(room_ids, room_ids))
             self._changed.clear()
             self._changed_seats.clear()
+            self._former.clear()
         elif len(self._changed) > self._rooms_max:
             self._changed = {room_id: room for room_id, room in self._changed.items() if room.end is None}
             self._changed_seats = {stay_id: known for stay_id, known in self._changed_seats.items() if known[1].end is None}

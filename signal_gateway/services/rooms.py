@@ -117,9 +117,9 @@ class Rooms:
             self._news.tell(room, "joined", caller.client_id, wanted)
             log.info("room entered", room_id=room_id, client_id=caller.client_id, role=wanted.value)
         else:
-            room.app_id = app_id
+            room.app_id, former = app_id, seat.session_id
             room.sit_again(seat, caller.session_id, caller.generation)
-            self._archive.note(room, seat)
+            self._archive.note_session(room, seat, former, self._wall_ms())
             self._news.tell(room, "joined", caller.client_id, wanted, "returned")
         return room
 
@@ -173,8 +173,8 @@ class Rooms:
             seat = room.seats[caller.client_id]
             seat.generation = caller.generation
             if room.app_id == P2P and seat.session_id != caller.session_id:  # a session at a media backend has outlived the link
-                seat.session_id = caller.session_id
-                self._archive.note(room, seat)
+                former, seat.session_id = seat.session_id, caller.session_id
+                self._archive.note_session(room, seat, former, self._wall_ms())
             self._news.give_held(seat)
         self._partings.give(caller)
 

@@ -15,6 +15,7 @@ from signal_gateway.storage.tables import (
     reports,
     revoked_tokens,
     room_members,
+    room_sessions,
     rooms,
     sim_recipients,
 )
@@ -75,6 +76,7 @@ _KINDS: Mapping[str, tuple[Table, Condition, ColumnElement[int]]] = {
     "audit": (audit, lambda before: audit.c.at < before, audit.c.at),
     "alarms": (alarms, lambda before: alarms.c.cleared_at < before, alarms.c.cleared_at),
     "stays": (room_members, lambda before: room_members.c.left_at < before, room_members.c.left_at),
+    "sessions": (room_sessions, lambda before: room_sessions.c.ended_at < before, room_sessions.c.ended_at),
     "guests": (device_status, lambda before: _IS_GUEST & (device_status.c.updated_at < before), device_status.c.device_id),
     "rooms": (rooms, lambda before: rooms.c.ended_at < before, rooms.c.ended_at),
     "tokens": (revoked_tokens, lambda before: revoked_tokens.c.expires_at < before, revoked_tokens.c.revoked_at),

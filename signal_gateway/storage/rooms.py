@@ -1,5 +1,7 @@
 """The archive of rooms (S-33 to S-40): a row for each room, and one for each stay in it: a second visit does not hide the first (C-13).
 
+A stay may outlive its client's link, and goes on by the session of the next one; the former ones have a row each, to find it by.
+
 The `*_row` functions make rows for the batch writer; the others read. Times are milliseconds since 1970, UTC.
 """
 
@@ -7,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 from sqlalchemy import Row as FoundRow
 
 from signal_gateway.domain.room import Leaving, Room, RoomState, Seat
-from signal_gateway.storage.rows import Upsert
-from signal_gateway.storage.tables import device_status, registrations, room_members, rooms
+from signal_gateway.storage.rows import Insert, Upsert
+from signal_gateway.storage.tables import device_status, registrations, room_members, room_sessions, rooms
 
 REASON_CHARS = 128
 BY_CLIENT, MADE = "client", "operator"
@@ -123,6 +125,11 @@ def stay_row(room_id: str, seat: Seat) -> Upsert:
     return Upsert(room_members, ("stay_id",), values if seat.metadata is None else {**values, "metadata": seat.metadata})
 
 
+def former_session_row(stay_id: str, session_id: str, ended_at: int) -> Insert:
+    """A session by which a stay goes on no more."""
+    return Insert(room_sessions, {"stay_id": stay_id, "session_id": session_id, "ended_at": ended_at})
+
+
 # reading
 
 _ROOM_NAMES = tuple(RoomRecord.__dataclass_fields__)
@@ -166,7 +173,7 @@ class Wanted:
     ended_since: int | None = None
     ended_until: int | None = None
     session_id: str | None = None
-    """One of their members sat there by this session."""
+    """One of their members sat there by this session, at first, for a while, or to the last."""
     client_id: str | None = None
     """Who sat there."""
 
@@ -182,9 +189,9 @@ def find_rooms(connection: Connection, wanted: Wanted, after: tuple[int, str] | 
             query = query.where(column >= since)
         if until is not None:
             query = query.where(column < until)
-    for column, value in ((room_members.c.session_id, wanted.session_id), (room_members.c.client_id, wanted.client_id)):
-        if value is not None:
-            query = query.where(rooms.c.room_id.in_(select(room_members.c.room_id).where(column == value)))
+    for has_stay in (_by_session(wanted.session_id), _of_client(wanted.client_id)):
+        if has_stay is not None:
+            query = query.where(rooms.c.room_id.in_(select(room_members.c.room_id).where(has_stay)))
     if after is not None:
         at, room_id = after
         query = query.where((rooms.c.created_at > at) | ((rooms.c.created_at == at) & (rooms.c.room_id > room_id)))
@@ -249,6 +256,17 @@ def registrations_after(connection: Connection, client_id: str, limit: int) -> l
     )
     query = select(*shown).where(columns.device_id > client_id).order_by(columns.device_id).limit(limit)
     return [RegistrationRecord(*row) for row in connection.execute(query)]
+
+
+def _by_session(session_id: str | None) -> ColumnElement[bool] | None:
+    if session_id is None:
+        return None
+    before = select(room_sessions.c.stay_id).where(room_sessions.c.session_id == session_id)
+    return (room_members.c.session_id == session_id) | room_members.c.stay_id.in_(before)
+
+
+def _of_client(client_id: str | None) -> ColumnElement[bool] | None:
+    return None if client_id is None else room_members.c.client_id == client_id
 
 
 def _open_room(room: RoomRecord, banned: Sequence[str], stays: Mapping[str, Sequence[StayRecord]]) -> OpenRoom:

@@ -330,3 +330,14 @@ room_members = Table(
     Index("ix_room_members_session_id", "session_id"),
     Index("ix_room_members_left_at", "left_at"),
 )
+
+room_sessions = Table(
+    "room_sessions",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("stay_id", String(36), nullable=False),
+    Column("session_id", String(64), nullable=False),  # by which it lasted before the one in room_members
+    Column("ended_at", BigInteger, nullable=False),
+    Index("ix_room_sessions_session_id", "session_id"),
+    Index("ix_room_sessions_ended_at", "ended_at"),
+)

@@ -28,6 +28,7 @@ from signal_gateway.storage.tables import (
     reports,
     revoked_tokens,
     room_members,
+    room_sessions,
     rooms,
     sim_recipients,
 )
@@ -65,6 +66,7 @@ def fill(connection: kept.Connection, age_days: float, count: int = 1) -> None:
         stay = {"room_id": name, "client_id": "a", "role": "sender", "session_id": name, "joined_at": at}
         connection.execute(insert(room_members).values(stay_id=name, left_at=at, **stay))
         connection.execute(insert(room_members).values(stay_id=f"open {name}", **stay))
+        connection.execute(insert(room_sessions).values(stay_id=name, session_id=name, ended_at=at))
         here = 100_000_000 - round(age_days * 1000) + number
         done = command(id=here, message_id=name, state=CommandState.SENT, created_at=at, final_at=at, deadline_at=None)
         open_one = command(id=here + 500_000_000, message_id=f"open {name}", created_at=at)
@@ -74,7 +76,8 @@ def fill(connection: kept.Connection, age_days: float, count: int = 1) -> None:
 
 
 def counts(connection: kept.Connection) -> dict[str, int]:
-    tables = (reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients, rooms, room_members)
+    of_rooms = (rooms, room_members, room_sessions)
+    tables = (reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients, *of_rooms)
     return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
@@ -120,6 +123,7 @@ async def test_what_is_old_goes_in_steps_and_what_is_young_or_open_stays(autojum
         "sim_recipients": 0,
         "rooms": 2 + 9,
         "room_members": 2 + 9,
+        "room_sessions": 2,
     }
     text = metrics.text().decode()
     assert 'signal_gateway_retention_rows_deleted_total{kind="commands"} 7.0' in text
@@ -228,6 +232,7 @@ async def test_it_goes_on_after_a_database_was_away(
 
 def test_every_table_is_kept_by_age_or_is_what_is_so_now():
     """A new table must say how long it keeps its rows."""
-    by_age = {reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients, rooms, room_members}
+    by_age = {reports, connection_logs, audit, alarms, revoked_tokens, commands, command_steps, sim_recipients}
+    by_age |= {rooms, room_members, room_sessions}
     of_now = {"credentials", "devices", "registrations", "device_status", "sims"}
     assert {table.name for table in by_age} | of_now == set(metadata.tables)

@@ -38,6 +38,11 @@ class Place:
         record = await self.database.read(lambda connection: archive.find_room(connection, room_id))
         return None if record is None else record.state
 
+    async def rooms_of(self, session_id: str) -> list[str]:
+        wanted = archive.Wanted(session_id=session_id)
+        found = await self.database.read(lambda connection: archive.find_rooms(connection, wanted, None, 10))
+        return [record.room_id for record in found]
+
     async def settled_after_s(self, room_id: str) -> float:
         begun_at = trio.current_time()
         await self.rooms.settle(room_id)
@@ -91,6 +96,33 @@ async def test_a_room_that_cannot_be_written_is_not_told_as_it_was(autojump_cloc
         place.rooms.join(Caller(f"client-{number}", "s", 1), other_id, "receiver", None)
     with pytest.raises(DatabaseDown):
         await place.rooms.settle(other_id)
+
+
+async def test_a_room_is_found_by_every_session_by_which_somebody_ever_sat_there(autojump_clock: MockClock, place: Place):
+    """By the first one, of which CREATE_ACK tells, too: another link takes over, and a member comes back with other media."""
+    rooms = place.rooms
+    room_id = rooms.create(Caller("a", "first", 1), "sender", None).room_id
+    await rooms.settle(room_id)
+    rooms.returned(Caller("a", "second", 2))
+    rooms.returned(Caller("a", "second", 2))
+    rooms.join(Caller("a", "third", 3), room_id, "sender", None)
+    rooms.returned(Caller("a", "third", 3))
+    place.end(room_id)
+    await rooms.settle(room_id)
+    found = {session_id: await place.rooms_of(session_id) for session_id in ("first", "second", "third", "fourth")}
+    assert found == {"first": [room_id], "second": [room_id], "third": [room_id], "fourth": []}
+    assert [dict(row)["session_id"] for row in place.database.rows("room_sessions")] == ["first", "second"]
+
+
+async def test_what_cannot_be_written_of_former_sessions_is_bounded(autojump_clock: MockClock, place: Place):
+    place.database.before_commit = is_down
+    room_id = place.rooms.create(Caller("a", "0", 1), "sender", None).room_id
+    for number in range(1, 20):
+        place.rooms.returned(Caller("a", str(number), number))
+    place.database.before_commit = lambda number: None
+    await trio.sleep(60)
+    await place.rooms.settle(room_id)
+    assert [dict(row)["session_id"] for row in place.database.rows("room_sessions")] == ["16", "17", "18"]
 
 
 def is_down(number: int) -> None:

@@ -26,14 +26,15 @@ def room_of(room_id: str, at: int, *clients: str) -> Room:
     return room
 
 
-async def keep(database: Database, room: Room) -> None:
-    rows: list[Row] = [archive.room_row(room), *(archive.stay_row(room.room_id, seat) for seat in room.seats.values())]
+async def keep(database: Database, room: Room, *more: Row) -> None:
+    rows: list[Row] = [*more, archive.room_row(room), *(archive.stay_row(room.room_id, seat) for seat in room.seats.values())]
     await database.write(lambda connection: write_batch([Put(rows, 0.0)], connection))
 
 
 @pytest.fixture
 async def kept(database: Database) -> Database:
-    """Room r-1 is open: a sends, b was kicked and came again. r-2 is over; r-3 was made by an operator, and nobody came."""
+    """Room r-1 is open: a sends, b was kicked and came again. r-2 is over, and c
+    had two other sessions there before its last; r-3 was made by an operator, and nobody came."""
     first = room_of("r-1", AT, "a", "b")
     gone = first.seats["b"]
     gone.end = StayEnd(AT + 5000, "kicked", Leaving.KICKED, "boss")
@@ -42,10 +43,11 @@ async def kept(database: Database) -> Database:
     first.sit(Seat("b", RoomRole.RECEIVER, "r-1-b-again", "session-b2", AT + 6000, 2, 2))
     await keep(database, first)
     second = room_of("r-2", AT + 10_000, "c", "d")
+    former = [archive.former_session_row("r-2-c", session_id, AT + 11_000) for session_id in ("session-c0", "session-c1")]
     second.end = RoomEnd(AT + 70_500, RoomState.TERMINATED, "operator", "boss")
     for seat in second.seats.values():
         seat.end = StayEnd(AT + 70_500, "operator", Leaving.ENDED, "boss")
-    await keep(database, second)
+    await keep(database, second, *former)
     third = Room("r-3", AT + 20_000, "boss", 0.0, is_made=True)
     third.banned.add("nobody")
     await keep(database, third)
@@ -94,6 +96,9 @@ async def test_a_second_visit_does_not_hide_the_first(kept: Database):
     [
         ({"session_id": "session-b"}, ["r-1"]),
         ({"session_id": "session-b2"}, ["r-1"]),
+        ({"session_id": "session-c0"}, ["r-2"]),
+        ({"session_id": "session-c1", "client_id": "d"}, ["r-2"]),
+        ({"session_id": "session-c0", "client_id": "b"}, []),
         ({"session_id": "nobody's"}, []),
         ({"client_id": "d"}, ["r-2"]),
         ({"client_id": "b", "session_id": "session-d"}, []),
