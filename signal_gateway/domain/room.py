@@ -237,8 +237,8 @@ class Room:
         self.candidates.clear()
 
     def promote(self) -> Seat | None:
-        """The receiver who has been here longest sends from now on."""
-        seat = next(iter(self.seats.values()), None)
+        """The receiver who has been here longest sends from now on: of those who have a link, if anybody has."""
+        seat = min(self.seats.values(), key=lambda seat: seat.lost_at_s is not None, default=None)
         if seat is not None:
             seat.role = RoomRole.SENDER
         return seat

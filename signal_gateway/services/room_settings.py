@@ -25,7 +25,7 @@ class RoomsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     life_s: float = 86_400.0
     """The longest that a room may last."""
     sender_leaves: Literal["close", "promote", "wait"] = "wait"
-    """When the sender leaves: the room ends; its oldest receiver sends; or it waits `departure_grace_s` for another sender."""
+    """When the sender leaves: the room ends; its oldest receiver with a link sends; or it waits `departure_grace_s` for another sender."""
     signals_held_max: int = 200
     """Signals kept for one member: candidates that overtook their description, and what comes while its link is lost. And so many of a
     sender's candidates for all who are still to come, the newest ones."""

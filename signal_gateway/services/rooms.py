@@ -33,8 +33,6 @@ SERVER = "server"
 """Who ends rooms and stays when nobody does."""
 ENDS = ("all_left", "sender_left", "operator", "timeout", "empty_timeout", "server_restart")
 """Why rooms end: words of ours."""
-OUR_REASONS = ("unregistered", "moved", "disconnected")
-"""Of leaving, beside those that members give themselves, which are their own words and for the archive alone."""
 
 log = logger("room")
 
@@ -62,7 +60,7 @@ class Rooms:
         self._of_client: dict[str, dict[str, Room]] = {}
         self._archive = RoomArchive(writer, settings.max)
         self._partings = RoomPartings(bus, settings.partings_kept, self._rules.grace_s, metrics)
-        self._news = RoomNews(bus, settings.signals_held_max, self._partings)
+        self._news = RoomNews(bus, settings.signals_held_max, self._partings, metrics)
         self._limits = metrics.limits
         self._ends = metrics.counter("room_ends_total", "Rooms that ended, by reason.", ("reason",))
         self._signals = RoomSignals(bus, self._rules, metrics)
@@ -132,7 +130,8 @@ class Rooms:
     def leave(self, caller: Caller, room_id: str, reason: str | None) -> None:
         """Give up a seat (S-23). Raises RoomNotFound, for a room that the caller is not in, too."""
         self.seat_of(caller, room_id)
-        self._rise(self._rooms[room_id], caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id)
+        told = Leaving.VOLUNTARY.value  # their own word is for the archive: to the others it might look like one of ours
+        self._rise(self._rooms[room_id], caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id, told=told)
 
     def seat_of(self, caller: Caller, room_id: str) -> Seat:
         """The caller's seat in this room. Raises RoomNotFound, for a room that the caller is not in, too."""
@@ -158,9 +157,12 @@ class Rooms:
         """A signal or an event found no link of its member, whose end is under way: it is kept for the next one."""
         room = self._rooms.get(room_id)
         seat = None if room is None else room.seats.get(client_id)
-        if seat is not None:
-            self._signals.missed(seat, said)
-        elif isinstance(said, RoomChanged) and (room is None or said.client_id == client_id):
+        if not isinstance(said, RoomChanged):
+            if seat is not None:
+                self._signals.missed(seat, said)
+        elif seat is not None:
+            self._news.keep(seat, said)
+        elif room is None or said.client_id == client_id:
             self._partings.keep(said, trio.current_time())
 
     def depart(self, caller: Caller) -> None:
@@ -285,16 +287,17 @@ class Rooms:
         self._of_client.setdefault(caller.client_id, {})[room.room_id] = room
         self._archive.note(room, seat)
 
-    def _rise(self, room: Room, client_id: str, reason: str, leaving: Leaving, by: str, *, tells_them: bool = False) -> None:
-        """A seat is given up, or taken away; what becomes of the room follows from who is left."""
+    def _rise(
+        self, room: Room, client_id: str, reason: str, leaving: Leaving, by: str, *, told: str | None = None, tells_them: bool = False
+    ) -> None:
+        """A seat is given up, or taken away; what becomes of the room follows from who is left. Others hear the reason, or `told`."""
         seat = room.seats[client_id]
         room.rise(client_id)
         self._forget(client_id, room)
         seat.end = StayEnd(self._wall_ms(), reason, leaving, by)
         self._archive.note(room, seat)
         self._bus.publish(StayEnded(room.room_id, client_id, seat.stay_id))
-        told = leaving.value if leaving is Leaving.VOLUNTARY and reason not in OUR_REASONS else reason
-        self._news.tell(room, "left", client_id, seat.role, told, also=(seat,) if tells_them else ())
+        self._news.tell(room, "left", client_id, seat.role, told or reason, also=(seat,) if tells_them else ())
         log.info("room left", room_id=room.room_id, client_id=client_id, reason=leaving.value)
         if not room.seats:
             self._end(room, RoomState.INACTIVE, "all_left", by)
@@ -314,7 +317,7 @@ class Rooms:
     def _end(self, room: Room, state: RoomState, reason: str, by: str) -> None:
         now = self._wall_ms()
         del self._rooms[room.room_id]
-        self._news.tell(room, "over", by if by in room.seats else "", None, reason)
+        self._news.tell(room, "over", "", None, reason)
         room.end = RoomEnd(now, state, reason, by)
         for seat in room.seats.values():
             self._forget(seat.client_id, room)

@@ -14,7 +14,7 @@ from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.storage.rooms import OPEN_STATES
 from signal_gateway.testing.history import History
 from signal_gateway.testing.room_facts import WAS_MOVED_OUT, Request, Stay
-from signal_gateway.testing.room_transcript import Findings, Law, RoomTranscript
+from signal_gateway.testing.room_transcript import Findings, Law, RoomTranscript, is_no_news_after
 from signal_gateway.testing.signal_laws import CALM_S, SIGNAL_LAWS
 
 SWEEP_S = 1.5
@@ -141,6 +141,30 @@ def members_are_told_who_comes_and_goes(rooms: RoomTranscript) -> Findings:
                 continue
             if (client_id, key, holding.link) not in heard:
                 yield f"{client_id} never heard of {event.event} in {event.room_id} at {change.place}"
+
+
+def who_comes_back_is_told_who_came_and_went(rooms: RoomTranscript) -> Findings:
+    """Whoever kept the seat while its link was lost: of each client what is still so, if the same gateway knows of it."""
+    heard = {(each.client_id, each.key, each.link) for each in rooms.heard}
+    for change in rooms.changes:
+        event = change.event
+        for client_id in sorted(client_id for client_id, is_linked in change.others.items() if not is_linked):
+            back = rooms.next_holding(client_id, change.at)
+            if (
+                back is None
+                or event.event == "room_terminated"
+                or rooms.transcript.life_at(back.begun) is not rooms.transcript.life_at(change.place)
+            ):
+                continue
+            until = back.at + CALM_S
+            stays = any(stay.covers(change.at, until) for stay in rooms.stays_of(client_id, event.room_id))
+            if not stays or back.ended_at <= until or not rooms.is_calm(back.link, back.at, until):
+                continue
+            if any(change.place < each.place < back.begun and is_no_news_after(event, each.event) for each in rooms.changes):
+                continue
+            key = event.room_id, event.event, event.client_id, event.role, event.reason
+            if (client_id, key, back.link) not in heard:
+                yield f"{client_id} came back at {back.begun} and never heard of {event.event} of {event.client_id} at {change.place}"
 
 
 def who_lost_a_seat_without_a_link_is_told_when_it_comes_back(rooms: RoomTranscript) -> Findings:
@@ -275,6 +299,7 @@ LAWS: tuple[Law, ...] = (
     a_seat_outlives_its_link_for_the_grace,
     nobody_leaves_and_nothing_ends_without_a_cause,
     members_are_told_who_comes_and_goes,
+    who_comes_back_is_told_who_came_and_went,
     who_lost_a_seat_without_a_link_is_told_when_it_comes_back,
     nothing_comes_after_the_end,
     nobody_is_stuck,

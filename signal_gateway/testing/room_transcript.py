@@ -150,10 +150,10 @@ class RoomTranscript:
         elif not self._was_missed(entry, event):
             others = {client_id: self.holding_at(client_id, entry.at) is not None for client_id in sitting if client_id != event.client_id}
             self.changes.append(Change(place, entry.at, event, others))
-            for client_id in others.keys() - set(event.to):
-                self._waits_for[client_id].append(event)
-            if event.reason in (*WAS_MOVED_OUT, "promoted") and event.client_id not in event.to:
-                self._waits_for[event.client_id].append(event)
+            its_own = event.reason in (*WAS_MOVED_OUT, "promoted") and event.client_id not in event.to
+            for client_id in (others.keys() - set(event.to)) | ({event.client_id} if its_own else set[str]()):
+                waiting = self._waits_for[client_id]
+                self._waits_for[client_id] = [*(each for each in waiting if not is_no_news_after(each, event)), event]
             stay = sitting.get(event.client_id)
             if stay is not None and event.reason == "returned":
                 stay.admissions.append((place, entry.at, entry.link))
@@ -291,6 +291,13 @@ class RoomTranscript:
 
 Findings = Iterator[str]
 Law = Callable[[RoomTranscript], Findings]
+
+
+def is_no_news_after(older: RoomChanged, newer: RoomChanged) -> bool:
+    """Whether one who was away need not hear the older of two events any more: of a client that has left since, or has come once more."""
+    if (older.room_id, older.client_id) != (newer.room_id, newer.client_id):
+        return False
+    return newer.event == "member_left" or (older.event, older.reason) == (newer.event, newer.reason)
 
 
 def _key_of(event: RoomChanged) -> tuple[Any, ...]:

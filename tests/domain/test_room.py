@@ -91,6 +91,18 @@ def test_the_longest_here_is_promoted():
     assert (promoted.client_id, promoted.role) == ("b", RoomRole.SENDER)
 
 
+@pytest.mark.parametrize(("lost", "promoted"), [("b", "c"), ("c", "b"), ("bc", "d"), ("bcd", "b")])
+def test_one_who_has_a_link_is_promoted_before_those_who_have_none(lost: str, promoted: str):
+    """An absent one would let all others wait for its grace, and the room end with it."""
+    room = room_of("a", "b", "c", "d")
+    for client_id in lost:
+        room.seats[client_id].lost_at_s = 200.0
+    room.rise("a")
+    seat = room.promote()
+    assert seat is not None
+    assert (seat.client_id, seat.role) == (promoted, RoomRole.SENDER)
+
+
 def test_a_signal_goes_to_one_or_to_all_others():
     room = room_of("a", "b", "c")
     assert say(room, "a", OFFER, "o") == (["b", "c"], [], 0)

@@ -219,6 +219,10 @@ def tell_nobody_who_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RoomNews, "tell", keep_quiet)
 
 
+def keep_no_news_for_those_who_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RoomNews, "keep", lambda *_: None)
+
+
 def tell_of_the_end_before_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     end = Rooms._end
 
@@ -256,6 +260,7 @@ FOUND_OUT: list[tuple[Plant, str]] = [
     (drop_early_candidates, "never came to"),
     (give_signals_back_to_their_sender, "came back to its sender"),
     (believe_whoever_says_who_they_are, "is told as said by"),
+    (keep_no_news_for_those_who_are_away, "never heard of member_"),
     (forget_who_lost_a_seat, "came back at"),
     (tell_nobody_who_left, "was not told"),
     (tell_of_the_end_before_the_last_word, "had no more to do with the room"),

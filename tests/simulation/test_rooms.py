@@ -70,7 +70,10 @@ def test_a_storm_in_rooms_is_the_same_in_every_process():
 
 @cache
 def well() -> History:
-    """Three clients in a room: one makes it, two come, one of them loses its link and comes back, the other leaves."""
+    """Three clients in a room: one makes it, two come, one of them loses its link and comes back, the other leaves.
+
+    The former loses it once more, and a fourth one comes meanwhile.
+    """
     return trio.run(_live, clock=MockClock(autojump_threshold=0))
 
 
@@ -78,8 +81,8 @@ async def _live() -> History:
     config = Config(auth=AuthSettings(enrolment_keys=(f"demo:{ENROLMENT_KEY}",)), rooms=SETTINGS)
     async with open_world(config) as world:
         tell_memory(world)
-        a, b, c = (world.agent(name, ENROLMENT_KEY, registers=True) for name in ("a", "b", "c"))
-        for agent in (a, b, c):
+        a, b, c, d = (world.agent(name, ENROLMENT_KEY, registers=True) for name in ("a", "b", "c", "d"))
+        for agent in (a, b, c, d):
             await world.links.start(agent.live)
         room_id = (await ask(a, FrameType.WEBRTC_ROOM_CREATE, role="sender", offer_sdp="s:a/1;"))["room_id"]
         await trio.sleep(1)
@@ -101,7 +104,11 @@ async def _live() -> History:
         await trio.sleep(20)
         await ask(c, FrameType.WEBRTC_ROOM_LEAVE, room_id=room_id)
         await trio.sleep(20)
-        for agent in (b, a):
+        b.hang_up(3)
+        await trio.sleep(2)
+        await ask(d, FrameType.WEBRTC_ROOM_JOIN, room_id=room_id, role="receiver")
+        await trio.sleep(20)
+        for agent in (d, b, a):
             await ask(agent, FrameType.WEBRTC_ROOM_LEAVE, room_id=room_id)
         await trio.sleep(20)
         database, history = world.database, world.history
@@ -279,6 +286,7 @@ BREACHES: list[tuple[Law, Tamper]] = [
     (room_laws.members_are_told_who_comes_and_goes, change(event(RoomChanged, JOINED), told_to("a"))),
     (room_laws.members_are_told_who_comes_and_goes, change(event(RoomChanged, LEFT), told_to("a", "b", "c"))),
     (room_laws.members_are_told_who_comes_and_goes, drop(heard("a", '"member_left","client_id":"c"'))),
+    (room_laws.who_comes_back_is_told_who_came_and_went, drop(heard("b", '"member_joined","client_id":"d"'))),
     (room_laws.who_lost_a_seat_without_a_link_is_told_when_it_comes_back, takes_out_while_away("b")),
     (room_laws.nothing_comes_after_the_end, hears_too("c", heard("a", '"member_left","client_id":"b"'), heard("c", LEAVE_ACK))),
     (room_laws.nobody_is_stuck, change(heard("b", JOIN_ACK), answer(409, "Client already in room"))),

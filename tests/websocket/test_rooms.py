@@ -20,6 +20,7 @@ from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.limits import LimitsSettings
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.services.turn import MediaSettings
+from signal_gateway.storage import rooms as archive
 from signal_gateway.storage.database import InlineDatabase
 from signal_gateway.testing.world import World, open_world
 
@@ -244,6 +245,22 @@ async def test_who_says_disconnect_leaves_at_once(autojump_clock: MockClock, one
         _, event = await a.hear()
         assert (event["event"], event["client_id"], event["reason"]) == ("member_left", "b", "disconnected")
         assert trio.current_time() - begun_at < 1
+
+
+@pytest.mark.parametrize("reason", ["unregistered", "moved", "disconnected", "kicked", "link_lost", "tired"])
+async def test_a_members_own_word_for_its_leaving_is_never_taken_for_one_of_ours(
+    autojump_clock: MockClock, one_world: World, cast: Cast, reason: str
+):
+    """The others hear that it went of its own will; what it said is for the archive."""
+    a, b = await cast("a"), await cast("b")
+    room_id = await a.create()
+    await b.join(room_id)
+    await a.hear()
+    assert await b.leave(room_id, reason) == 200
+    assert (await a.hear())[1]["reason"] == "voluntary_disconnect"
+    await one_world.gateway.rooms.settle(room_id)
+    stays = await one_world.database.read(lambda connection: archive.find_stays(connection, room_id))
+    assert [(stay.left_reason, stay.final_status) for stay in stays] == [(None, None), (reason, "voluntary_disconnect")]
 
 
 async def test_what_a_client_says_of_its_own_name_is_not_believed(autojump_clock: MockClock, cast: Cast):
