@@ -124,7 +124,7 @@ def room_routes(desk: Desk) -> APIRouter:
         operator: Commander,
         room_id: RoomPath,
         client_id: MemberPath,
-        ban: Annotated[bool, Query(description="And keep them out for the rest of the room's life.")] = False,
+        ban: Annotated[bool, Query(description="And keep this id out for the rest of the room's life.")] = False,
     ) -> Response:
         rooms.remove(operator, room_id, client_id, ban=ban)
         return answer({"room_id": room_id, "client_id": client_id, "status": "banned" if ban else "kicked"})

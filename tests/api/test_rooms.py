@@ -1,6 +1,7 @@
 """Rooms as operators have them, guests who come by a link, and the page of calls (CONTRACT.md §6, §7; H05)."""
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -134,6 +135,26 @@ async def test_a_guests_link_ends_with_its_token(autojump_clock: MockClock, api:
     async with api.world.dial_quickly("late", "/ws", {}) as client:
         status, answer = await Member(client, "guest-2", token, "text").ask("register", auth_token=token)
         assert (status, answer["message"]) == (401, "The token has expired")
+
+
+async def test_a_ban_bars_an_id_and_the_end_of_the_token_whoever_has_the_link(autojump_clock: MockClock, api: Api):
+    """Guests name themselves, and all of them hold one token: this is what docs/api.md says of it."""
+    room_id, token = await made(api)
+    async with member(api.world, "a", token="token-a") as a, guest(api.world, "1", token) as one:
+        await a.join(room_id, role="sender")
+        await one.join(room_id)
+        assert (await api.call("DELETE", f"/api/rooms/{room_id}/members/guest-1?ban=true")).status == 200
+        assert (await one.hear())[1]["reason"] == "banned"
+        assert (await one.ask("webrtc_room_join", room_id=room_id, role="receiver"))[0] == 403
+        async with guest(api.world, "2", token) as again:
+            await again.join(room_id)
+            claims = token.split(".")[1]
+            token_id = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["jti"]
+            assert await api.world.gateway.operators.revoke(token_id)
+            for each in (one, again):
+                assert await closing(each.client) == 4501
+    async with api.world.dial_quickly("late", "/ws", {}) as client:
+        assert (await Member(client, "guest-3", token, "text").ask("register", auth_token=token))[0] == 401
 
 
 async def test_a_guest_goes_on_by_a_newer_token_of_the_same_room(autojump_clock: MockClock, api: Api):
