@@ -173,7 +173,7 @@ def who_lost_a_seat_without_a_link_is_told_when_it_comes_back(rooms: RoomTranscr
     for change in rooms.changes:
         event = change.event
         absent = {client_id for client_id, is_linked in change.others.items() if event.event == "room_terminated" and not is_linked}
-        if event.reason in WAS_MOVED_OUT and rooms.holding_at(event.client_id, change.at) is None:
+        if event.reason in WAS_MOVED_OUT and event.client_id not in event.to:
             absent.add(event.client_id)
         for client_id in sorted(absent):
             lost_at = max((each.ended_at for each in rooms.holdings[client_id] if each.ended_at <= change.at), default=change.at)
