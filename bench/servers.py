@@ -46,10 +46,13 @@ frames_burst = 1000000
 [security]
 max_connections_per_ip = 30000
 max_unauthenticated = 30000
+[reports]
+repeats_known_s = 0
 [logging]
 level = "warning"
 """
-"""Every limit is in force and counted, at a height that the load does not reach."""
+"""Every limit is in force and counted, at a height that the load does not reach. The load tells one and the same report again and again:
+each is to be filed."""
 TLS = """
 tls_enabled = true
 tls_cert_path = "{certificate}"

@@ -37,6 +37,7 @@ _RANGES = {
     "server.drain_s": SWITCH,
     "presence.offline_after_s": SWITCH,
     "auth.token_warning_s": SWITCH,
+    "reports.repeats_known_s": SWITCH,
     "phones.battery_low_threshold": Range(0, 100),
     "phones.signal_low_threshold": Range(0, 4),
     "phones.sms_limit_reset_hour": Range(0, 23),

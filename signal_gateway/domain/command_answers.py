@@ -45,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     message_id: str | None = None
     report_id: str | None = None
-    """By which the device knows its report: the same one again is no news. None: it has none."""
+    """What exactly the same report again has, too: it is no news. None: it cannot be told from another."""
     sim_slot: int | None = None
     phone_number: str | None = None
     text: str | None = None

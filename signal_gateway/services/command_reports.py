@@ -1,4 +1,4 @@
-"""What devices report of their commands: which command is meant, and whether that was told before (C-24)."""
+"""What devices report of their commands: which command is meant (C-24). That it is told for the first time, the file of reports knows."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,12 +11,9 @@ from signal_gateway.domain.events import DeliveryTold
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
-from signal_gateway.services.remembered import Remembered
 from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.storage.command_changes import Applied
 
-REPORTS_REMEMBERED = 50_000
-"""The newest reports about commands: one that is said again, over a new link for example, is about what it was about at first."""
 Told = Callable[[Applied], None]
 Post = Callable[[CommandEvent, KnownDevice | None, Told, Callable[[], None] | None], bool]
 """Has an event applied: see `Dispatcher`."""
@@ -39,7 +36,6 @@ class CommandReports:
         self._follow = follow
         self.random = Random()
         """Spreads retries; a simulated world has it drawn from its seed."""
-        self._told = Remembered(REPORTS_REMEMBERED)
         self._answered: set[str | None] = set()  # commands whose answers are being written
         self._unmatched = metrics.counter("command_reports_unmatched_total", "Reports that answer no command we know.")
         self._late = metrics.counter("command_reports_late_total", "Reports about commands that were past them already.")
@@ -47,10 +43,6 @@ class CommandReports:
     def hear(self, answer: Answer) -> bool:
         """A device has reported. False when there is no room for it: the report must come again."""
         if answer.outcome is Outcome.PENDING:
-            return True
-        report = (answer.device_id, answer.report_id)
-        if answer.report_id is not None and not self._told.is_new(report):
-            self._late.add()
             return True
         answer = self._read_balance(answer)
         lane = self._lanes.get(answer.device_id)
@@ -63,7 +55,6 @@ class CommandReports:
 
         def failed() -> None:
             self._answered.discard(message_id)
-            self._told.forget(report)  # it was not written, and is news when it comes again
 
         return self._post(Heard(answer, message_id, self.random.random()), device, partial(self._heard, message_id, answer), failed)
 

@@ -1,7 +1,7 @@
 """What devices report: filed as it was sent, subscriber ids redacted (T-17 to T-35)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.events import ReportFiled
 from signal_gateway.domain.report import Report
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.remembered import Remembered
 from signal_gateway.services.subscriber_ids import SubscriberIds
 from signal_gateway.storage import records
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -42,10 +43,16 @@ class ReportsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Keep IMEI, IMSI and ICCID whole in filed reports, instead of their last four characters and a digest (C-36)."""
     heartbeat_devices_kept: int = 100_000
     """Devices whose last filed heartbeat is remembered; of one forgotten beyond it, the next heartbeat is filed."""
+    repeats_known_s: float = 3600.0
+    """A report is known by its id for so long: the same one again is acknowledged, not filed and counted again (H19). 0 = not at all."""
+    repeats_known_max: int = 50_000
+    """Reports that are known so; of one forgotten beyond it, a repetition is filed again."""
 
     def __post_init__(self) -> None:
         if self.history_s < 0 or self.heartbeat_devices_kept < 1:
             raise ValueError("history_s must not be below 0, heartbeat_devices_kept must be above 0")
+        if self.repeats_known_s < 0 or self.repeats_known_max < 1:
+            raise ValueError("repeats_known_s must not be below 0, repeats_known_max must be above 0")
 
 
 class Reports:
@@ -64,13 +71,22 @@ class Reports:
         self._subscriber_ids = subscriber_ids
         self._settings = settings
         self._filed_beats: OrderedDict[str, tuple[float, int]] = OrderedDict()  # device id: when, and in which state
+        self._known = Remembered(settings.repeats_known_max, settings.repeats_known_s)  # by their ids
         self._limits = metrics.limits
+        self._repeated = metrics.counter("reports_repeated_total", "Reports that were told again and filed once.")
         self._spared = metrics.counter("heartbeats_spared_total", "Heartbeats that told nothing new and went into no history.")
 
-    def file(self, report: Report, on_durable: Callable[[], None] | None = None, on_failed: Callable[[], None] | None = None) -> None:
+    def file(
+        self,
+        report: Report,
+        on_durable: Callable[[], None] | None = None,
+        on_failed: Callable[[], None] | None = None,
+        report_id: str | None = None,
+    ) -> None:
         """File one report; `on_durable` is called once it is on disk. Publishes ReportFiled with what is filed.
 
         `on_failed` is called instead when the database refuses the report, or the writer has no room for it: then nothing is published.
+        By `report_id` it `is_known` from now on, unless it fails.
 
         A heartbeat that tells nothing new within `history_s` is not filed: there is nothing to wait for, so `on_durable` is called at once.
         """
@@ -81,10 +97,37 @@ class Reports:
             return
         if not self._settings.keep_subscriber_ids:
             report = msgspec.structs.replace(report, data=self._subscriber_ids.redact_data(report.data))
+        if report_id is not None:
+            on_failed = self._noted(report_id, on_failed)
         if self._writer.put([records.report_row(report)], on_durable, on_failed):
             self._bus.publish(ReportFiled(report))
         elif on_failed is not None:
             on_failed()
+
+    def is_known(self, report_id: str) -> bool:
+        """Whether a report of this id was given to `file` within `repeats_known_s`: on disk it may not be yet."""
+        return report_id in self._known
+
+    def hear_repeated(self, report_id: str, on_durable: Callable[[], None], on_failed: Callable[[], None]) -> None:
+        """One that `is_known` is told again: one of the two is called once the database has taken or refused the first."""
+        self._repeated.add()
+
+        def done(_: object) -> None:
+            (on_durable if report_id in self._known else on_failed)()
+
+        if not self._writer.post(_do_nothing, None, done):  # which is told behind the first, and counts as what waits
+            on_failed()
+
+    def _noted(self, report_id: str, on_failed: Callable[[], None] | None) -> Callable[[], None]:
+        if not self._known.note(report_id):
+            self._limits.add("reports.repeats_known_max")
+
+        def failed() -> None:
+            self._known.forget(report_id)  # it was not written, and is news when it comes again
+            if on_failed is not None:
+                on_failed()
+
+        return failed
 
     def spares(self, device_id: str, now_s: float) -> bool:
         """Whether a heartbeat that says the same as the one before goes into no history, as `file` would find."""
@@ -106,6 +149,10 @@ class Reports:
             self._filed_beats.popitem(last=False)
             self._limits.add("reports.heartbeat_devices_kept")
         return True
+
+
+def _do_nothing(_: object, items: Sequence[None]) -> Sequence[None]:
+    return items
 
 
 def _state(data: Mapping[str, Any]) -> int:

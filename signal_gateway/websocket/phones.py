@@ -1,6 +1,9 @@
 """What phones may say, and where it goes (seed 000). A phone is authenticated before its upgrade is answered: CONTRACT.md §1, §3."""
 
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
+
+import msgspec
 
 from protocol.dialect import Question, acknowledged
 from protocol.phone_commands import ConnectionEstablished
@@ -43,26 +46,45 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     commit, a heartbeat and a device_status once the writer has them (CONTRACT.md §2).
     """
     door, device_id, data = link.door, link.client_id, message.data
+    report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
     if isinstance(data, HeartbeatData):
         link.status_told = status_of(data, door.subscriber_ids)
         door.presence.heard_from(device_id, link.status_told, link.heard_at)
     elif isinstance(data, DeviceStatusData):
         door.presence.reported(device_id, data.status)
-    report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
-    if (
-        not isinstance(data, HeartbeatData)
-        and (answer := answer_of(report, report_id_of(question))) is not None
-        and not door.dispatcher.reports.hear(answer)
-    ):
-        link.refuse(question, DatabaseDown())  # what it answers comes first: a report that is acknowledged has done its work
-        return
-    if question.answer_type == JSON_ACK and question.request_id is None:
-        door.reports.file(report)
-    elif isinstance(data, HeartbeatData | DeviceStatusData):
-        door.reports.file(report)
-        link.acknowledge(question, message.message_id)
     else:
-        door.reports.file(report, lambda: link.acknowledge(question, message.message_id), lambda: link.refuse(question, DatabaseDown()))
+        _hear_event(link, report, question)
+        return
+    door.reports.file(report)
+    if _is_answered(question):
+        link.acknowledge(question, message.message_id)
+
+
+def _hear_event(link: Link, report: Report, question: Question) -> None:
+    """What has happened happened once, however often it is told: only at first is it filed, and heard as the answer to a command.
+
+    A condition that is told again, as a heartbeat tells it, is the newest one all the same.
+    """
+    door, report_id = link.door, report_id_of(question, report)
+
+    def acknowledge() -> None:
+        link.acknowledge(question, report.message_id)
+
+    def refuse() -> None:
+        link.refuse(question, DatabaseDown())
+
+    if report_id is not None and door.reports.is_known(report_id):
+        door.reports.hear_repeated(report_id, acknowledge, refuse)
+    elif (answer := answer_of(report, report_id)) is not None and not door.dispatcher.reports.hear(answer):
+        refuse()  # what it answers comes first: a report that is acknowledged has done its work
+    elif _is_answered(question):
+        door.reports.file(report, acknowledge, refuse, report_id)
+    else:
+        door.reports.file(report)
+
+
+def _is_answered(question: Question) -> bool:
+    return question.answer_type != JSON_ACK or question.request_id is not None
 
 
 def hear_again(link: Link, status: DeviceStatus, request_id: str | None) -> bool:
@@ -77,9 +99,17 @@ def hear_again(link: Link, status: DeviceStatus, request_id: str | None) -> bool
     return True
 
 
-def report_id_of(question: Question) -> str | None:
-    """By which a device knows its report: the `request_id` of its JSON, the UUID of its frame. None for JSON that names none."""
-    return question.request_id if question.is_text else question.uuid.hex()
+def report_id_of(question: Question, report: Report) -> str | None:
+    """What only the same report told again has, too: the `request_id` of its JSON or the UUID of its frame, with all that it reports.
+
+    The id alone would not do: a counter may begin anew with each link, and what comes then is no repetition. The envelope's `timestamp`
+    is left out, for it may be that of the telling. 32 characters. None for JSON that names no id: it may say the same of something else.
+    """
+    own_id = question.request_id if question.is_text else question.uuid.hex()
+    if own_id is None:
+        return None
+    said = (report.device_id, own_id, report.type, report.message_id, report.data)
+    return blake2b(msgspec.json.encode(said, order="deterministic"), digest_size=16).hexdigest()
 
 
 def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatus:

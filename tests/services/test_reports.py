@@ -132,3 +132,19 @@ async def test_subscriber_ids_are_redacted_on_disk_and_in_what_is_told_unless_th
     assert kept.data["sim_cards"][0]["iccid"] == IMEI
     assert redacted.data["sim_cards"][0]["iccid"]["last_four"] == "7518"
     assert IMEI not in repr(services.of(ReportFiled)[0])
+
+
+async def test_a_report_that_was_not_taken_is_not_known(autojump_clock: MockClock, services: Services, monkeypatch: pytest.MonkeyPatch):
+    reports = reports_of(services)
+    told: list[str] = []
+    monkeypatch.setattr(services.writer, "put", lambda *_arguments: False)  # as when it is full
+    reports.file(report(), on_failed=lambda: told.append("refused"), report_id="r1")
+    monkeypatch.undo()
+    assert not reports.is_known("r1")
+
+    reports.file(report(), lambda: told.append("kept"), report_id="r1")
+    assert reports.is_known("r1")
+    assert told == ["refused"]
+    await services.settle()
+    assert told == ["refused", "kept"]
+    assert len(services.of(ReportFiled)) == 1

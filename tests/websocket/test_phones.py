@@ -192,10 +192,10 @@ async def test_a_report_in_a_frame_means_the_same(autojump_clock: MockClock, wor
     async with world.dial("/ws", phone_headers()) as phone:
         await hear(phone)
         for kind in (PayloadKind.JSON, PayloadKind.CBOR):
-            payload = {"type": "sms_log", "message_id": "m1", "data": {"phone_number": "+90", "status": "sent"}}
-            assert await ask(phone, FrameType.REPORT, payload, kind) == (FrameType.REPORT_ACK, {"status": 200, "message_id": "m1"})
+            payload = {"type": "sms_log", "message_id": kind.name, "data": {"phone_number": "+90", "status": "sent"}}
+            assert await ask(phone, FrameType.REPORT, payload, kind) == (FrameType.REPORT_ACK, {"status": 200, "message_id": kind.name})
         found = await filed(world.database, "sms_log")
-        assert [report.message_id for report in found] == ["m1", "m1"]
+        assert [report.message_id for report in found] == ["JSON", "CBOR"]
 
 
 @pytest.mark.parametrize(
