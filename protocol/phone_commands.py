@@ -100,9 +100,11 @@ class FindDeviceData(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class FindDevice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="find_device"):
+class FindDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="find_device"):
     """Ring, so that somebody finds the phone (T-14)."""
 
+    message_id: Identifier | None = None
+    """For agents, whose COMMAND_RESULT names it. The seed's has none, and a phone is told none; nor in the two below."""
     data: FindDeviceData
 
 
@@ -113,14 +115,17 @@ class AlarmStartData(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class AlarmStart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="alarm_start"):
+class AlarmStart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="alarm_start"):
     """Sound an alarm (T-15)."""
 
+    message_id: Identifier | None = None
     data: AlarmStartData
 
 
-class AlarmStop(msgspec.Struct, frozen=True, tag_field="type", tag="alarm_stop"):
+class AlarmStop(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="alarm_stop"):
     """Silence it (T-16)."""
+
+    message_id: Identifier | None = None
 
 
 PhoneCommand = ConnectionEstablished | SendSms | SendUssd | UssdReply | SendRcs | FindDevice | AlarmStart | AlarmStop

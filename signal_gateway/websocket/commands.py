@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from protocol.agent import CommandAck, CommandResult
 from protocol.close_codes import CloseCode
 from protocol.dialect import Question
@@ -27,10 +29,11 @@ from protocol.phone_commands import (
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandKind, priority_word
 from signal_gateway.domain.command_answers import ack_of, result_of
-from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.errors import CommandNotFound, DatabaseDown
 from signal_gateway.domain.events import CommandDue, DeviceDeleted, SettingsChanged
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.commands_said import CommandsSaid
 from signal_gateway.websocket.ears import Handler
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.link import Link
@@ -52,8 +55,14 @@ class CommandSpeaker:
         if link is None:
             self._unsaid.add()
             return
-        message = wire_of(command)
-        link.say(message, COMMAND_NAMES[type(message)])
+        message = wire_of(command, link.kind)
+        uuid = link.new_uuid_bytes()
+        is_text, _ = link.encoding
+        if not is_text:
+            if link.commands_said is None:
+                link.commands_said = CommandsSaid()
+            link.commands_said.note(uuid, command.message_id)
+        link.say(message, COMMAND_NAMES[type(message)], uuid)
 
     def _tell_settings(self, event: SettingsChanged) -> None:
         """Changed settings are sent as another `connection_established` (CONTRACT.md §3)."""
@@ -67,20 +76,28 @@ class CommandSpeaker:
             link.close_soon(CloseCode.UNAUTHORISED, "the device was deleted")
 
 
-def wire_of(command: Command) -> PhoneCommand:
-    """A command as its device is told it."""
-    return _WIRES[command.kind](command)
+def wire_of(command: Command, kind: LinkKind) -> PhoneCommand:
+    """A command as its device is told it: an agent by its id, as COMMAND_RESULT wants it; a phone as the seed prints it."""
+    message = _WIRES[command.kind](command)
+    if kind is LinkKind.AGENT and isinstance(message, FindDevice | AlarmStart | AlarmStop):
+        return msgspec.structs.replace(message, message_id=command.message_id)
+    return message
 
 
 def hear_command_ack(link: Link, message: CommandAck, question: Question) -> None:
-    """COMMAND_ACK: the device has taken a command on. Answered by nothing."""
-    door = link.door
+    """COMMAND_ACK: the device has taken a command on. Answered by nothing.
+
+    The command is named by its id, or by the UUID of its frame. Raises CommandNotFound where a frame names none that this link was told.
+    """
+    door, message_id = link.door, message.message_id
+    if message_id is None and not question.is_text:
+        message_id = None if link.commands_said is None else link.commands_said.find(question.uuid)
+        if message_id is None:
+            raise CommandNotFound
     if message.status < 400:
-        door.dispatcher.reports.hear(ack_of(link.client_id, message.message_id, door.wall_ms()))
-    elif message.message_id is not None:
-        door.dispatcher.reports.hear(
-            result_of(link.client_id, message.message_id, message.status, None, "refused by the device", door.wall_ms())
-        )
+        door.dispatcher.reports.hear(ack_of(link.client_id, message_id, door.wall_ms()))
+    elif message_id is not None:
+        door.dispatcher.reports.hear(result_of(link.client_id, message_id, message.status, None, "refused by the device", door.wall_ms()))
 
 
 def hear_command_result(link: Link, message: CommandResult, question: Question) -> None:

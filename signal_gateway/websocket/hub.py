@@ -15,6 +15,7 @@ from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.websocket.commands_said import CommandsSaid
 from signal_gateway.websocket.outbox import Outbox
 
 SWEEP_EVERY_S = 1.0
@@ -25,6 +26,9 @@ log = logger("websocket")
 
 class LiveLink(Protocol):
     """What the hub must know of a link."""
+
+    commands_said: CommandsSaid | None
+    """Of an agent that speaks frames, once it was told a command."""
 
     @property
     def kind(self) -> LinkKind:
@@ -63,8 +67,8 @@ class LiveLink(Protocol):
         """Keep its deadlines; `now` is in Trio seconds."""
         ...
 
-    def say(self, message: object, name: str) -> None:
-        """Say something that it did not ask for, in the encoding that it came with."""
+    def say(self, message: object, name: str, uuid: bytes | None = None) -> None:
+        """Say something that it did not ask for, in the encoding that it came with; `uuid` is that of its frame, where it matters."""
         ...
 
     def close_soon(self, code: int, reason: str, retry_after_s: float | None = None) -> None:

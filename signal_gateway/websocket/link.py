@@ -23,6 +23,7 @@ from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
 from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket
+from signal_gateway.websocket.commands_said import CommandsSaid
 from signal_gateway.websocket.connection import Connection
 from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
@@ -61,6 +62,8 @@ class Link:
         """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
         self.speaks_frames = False
         """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
+        self.commands_said: CommandsSaid | None = None
+        """See LiveLink."""
         self._connection = Connection(self, transport, upgrade_answer(request), request.rest, door.bounds, door.metrics, door.turn)
         self.outbox = self._connection.outbox
         self.stream = self._connection.stream
@@ -211,10 +214,10 @@ class Link:
         """Answer a question in its own encoding."""
         self.put(question.is_text, dialect.answer(question, message), f"{question.name}_ack")
 
-    def say(self, message: object, name: str) -> None:
-        """Say something that nobody asked for, in the encoding that the client came with."""
+    def say(self, message: object, name: str, uuid: bytes | None = None) -> None:
+        """Say something that nobody asked for, in the encoding that the client came with; `uuid` is that of its frame, where it matters."""
         is_text = not self.speaks_frames
-        self.put(is_text, dialect.say(is_text, self.payload_kind, self.door.new_uuid_bytes(), message), name)
+        self.put(is_text, dialect.say(is_text, self.payload_kind, uuid or self.door.new_uuid_bytes(), message), name)
 
     @property
     def is_fenced(self) -> bool:
