@@ -9,6 +9,7 @@ import msgspec
 from signal_gateway.domain.command import CommandKind
 from signal_gateway.domain.report import Report
 from signal_gateway.domain.ussd import failure_words, is_menu, is_permanent
+from signal_gateway.domain.ussd_sessions import USSD_CANCELLED
 
 SMS, USSD, RCS = CommandKind.SEND_SMS, CommandKind.SEND_USSD, CommandKind.SEND_RCS
 USSD_KINDS = frozenset({USSD, CommandKind.USSD_REPLY})
@@ -199,7 +200,7 @@ def _ussd_failed(data: Mapping[str, Any]) -> _Said:
 
 def _ussd_cancelled(data: Mapping[str, Any]) -> _Said:
     reason = _text(data, "reason") or "cancelled"
-    return {"kinds": USSD_KINDS, "outcome": Outcome.CANCELLED, "error": "ussd_cancelled", "error_message": reason}
+    return {"kinds": USSD_KINDS, "outcome": Outcome.CANCELLED, "error": USSD_CANCELLED, "error_message": reason}
 
 
 def _done(kind: CommandKind) -> Any:

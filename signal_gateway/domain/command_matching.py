@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState
 from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.phone_number import same_number
+from signal_gateway.domain.ussd_sessions import is_left_open, is_of_session
 
 _LATE = frozenset({CommandState.UNKNOWN})
 _RCS = frozenset({CommandKind.SEND_RCS})
@@ -13,13 +14,16 @@ _RCS = frozenset({CommandKind.SEND_RCS})
 def match(answer: Answer, commands: Iterable[Command]) -> Command | None:
     """The oldest of these commands that the answer fits, those that wait for one first. `commands` stand oldest first.
 
-    Device, kind and SIM must be the same, number and text too where both say them. A delivery report fits what was sent.
+    Device, kind and SIM must be the same, number and text too where both say them. A delivery report fits what was sent, the end of a USSD
+    session what was answered in it.
     """
     fitting = [command for command in commands if _fits(answer, command)]
     for is_expected in _expected(answer):
         for command in fitting:
             if is_expected(command):
                 return command
+    if answer.outcome is Outcome.CANCELLED:  # names are used again: the newest session of this name
+        return next((each for each in reversed(fitting) if is_of_session(each, answer.session_id) and is_left_open(each)), None)
     return None
 
 

@@ -13,6 +13,7 @@ import msgspec
 from signal_gateway.domain.command import ALWAYS_FINAL, ON_ITS_WAY, Command, CommandKind, CommandState, Step
 from signal_gateway.domain.command_answers import Answer, Outcome
 from signal_gateway.domain.delivery import UNNUMBERED, Part, has_settled, part_of
+from signal_gateway.domain.ussd_sessions import SESSION_OVER, is_left_open
 
 QUEUED, DISPATCHED, ACCEPTED = CommandState.QUEUED, CommandState.DISPATCHED, CommandState.ACCEPTED
 SENT, DELIVERED, FAILED, UNKNOWN = CommandState.SENT, CommandState.DELIVERED, CommandState.FAILED, CommandState.UNKNOWN
@@ -175,6 +176,8 @@ class Heard(msgspec.Struct, frozen=True):
         answer = self.answer
         if answer.is_read and command.state is DELIVERED:
             return _read(command, answer)
+        if answer.outcome is Outcome.CANCELLED and is_left_open(command):
+            return _session_ended(command, answer)
         if command.attempts == 0 or command.state in ALWAYS_FINAL or (command.state is SENT and command.final_at is not None):
             return None
         if answer.outcome is Outcome.PENDING:
@@ -282,6 +285,12 @@ def _read(command: Command, answer: Answer) -> Change | None:
         return None
     now = msgspec.structs.replace(command, result={**(command.result or {}), **(answer.result or {})})
     return Change(now, Step(at=answer.at, state=command.state, attempt=command.attempts, detail=_brief(answer)))
+
+
+def _session_ended(command: Command, answer: Answer) -> Change:
+    """It was answered, and stays so; but there is nothing to reply to any more."""
+    now = msgspec.structs.replace(command, result={**(command.result or {}), SESSION_OVER: answer.error_message})
+    return Change(now, Step(at=answer.at, state=command.state, attempt=command.attempts, detail={SESSION_OVER: answer.error_message}))
 
 
 def _try_again(

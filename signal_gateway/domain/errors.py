@@ -180,6 +180,13 @@ class InvalidCommand(GatewayError):
         self.reason = reason
 
 
+class SessionNotOpen(InvalidCommand):
+    """A reply to a USSD session that was never to stay open, or has ended."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("session_not_open", message, "session_id")
+
+
 class CommandNotFound(GatewayError):
     """No such command, as far as the asker may see."""
 

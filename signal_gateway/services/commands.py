@@ -22,6 +22,7 @@ from signal_gateway.domain.command import (
     Step,
     Wait,
 )
+from signal_gateway.domain.command_answers import USSD_KINDS
 from signal_gateway.domain.command_rules import Cancelled, CommandEvent, Requeued
 from signal_gateway.domain.errors import (
     CommandNotFound,
@@ -31,9 +32,11 @@ from signal_gateway.domain.errors import (
     InvalidCommand,
     KeyReused,
     QueueFull,
+    SessionNotOpen,
     TooLate,
 )
 from signal_gateway.domain.ids import uuid_v4
+from signal_gateway.domain.ussd_sessions import sim_of_session
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_checks import Checked, CommandChecks
 from signal_gateway.services.command_keeping import FAN_OUT_TOO_LARGE, CommandIds, Keeping, check_fits, check_is_the_same, digest, within
@@ -136,7 +139,7 @@ class Commands:
         try:
             try:
                 draft = await self._draft(request, operator)
-            except DeviceNotFound:  # perhaps gone since: what was accepted before then still was
+            except (DeviceNotFound, SessionNotOpen):  # perhaps since: what was accepted before then still was
                 if request.message_id is None and request.idempotency_key is None:
                     raise
                 known = await self._database.read(partial(kept.find, message_id=self._id_of(request, operator)))
@@ -281,14 +284,9 @@ class Commands:
         return str(_ordered(self._new_uuid(), self._wall_ms()))
 
     async def _sim_of_session(self, device_id: str, session_id: str | None, sim_slot: int | None) -> int:
-        """The SIM on which a USSD session was opened, which may be named."""
-        kinds = (CommandKind.SEND_USSD,)
-        for command in reversed(await self._database.read(lambda connection: kept.newest_of(connection, device_id, kinds))):
-            said = (command.result or {}).get("session_id")
-            if session_id in (command.session_id, said) and command.sim_slot is not None and sim_slot in (None, command.sim_slot):
-                return command.sim_slot
-        where = "this device" if sim_slot is None else "this SIM"
-        raise InvalidCommand("unknown_session", f"no USSD session of this id was opened on {where}", "session_id")
+        """The SIM on which a USSD session was opened, which may be named. Raises InvalidCommand where it is not open."""
+        newest = await self._database.read(lambda connection: kept.newest_of(connection, device_id, USSD_KINDS))
+        return sim_of_session(reversed(newest), session_id, sim_slot)
 
     # told of
 
