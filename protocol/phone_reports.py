@@ -21,8 +21,6 @@ TYPE_CHARS_SHOWN_MAX: Final = 64
 
 SentStatus = Literal["sent", "failed", "delivered"]
 Severity = Literal["warning", "error", "critical"]
-UssdFailureCode = Literal[-1, 1, 2, 3, 4, 5, 6, 7, 8]
-"""T-39: -1 failed or cancelled, 1 network, 2 invalid code, 3 service, 4 SIM, 5 timeout, 6 user, 7 busy, 8 invalid string."""
 
 
 class _Timed(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +159,9 @@ class UssdResponseFailedData(_Timed, frozen=True, kw_only=True):
     message_id: IdText | None = None
     ussd_code: Name | None = None
     sim_slot: Int32 | None = None
-    failure_code: UssdFailureCode | None = None
+    failure_code: Int32 | None = None
+    """T-39: -1 failed or cancelled, 1 network, 2 invalid code, 3 service, 4 SIM, 5 timeout, 6 user, 7 busy, 8 invalid string. With any
+    other it failed all the same: later versions of Android may have more."""
     error_message: str | None = None
     status: Literal["FAILED", "TIMEOUT"] | None = None
 

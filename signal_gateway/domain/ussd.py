@@ -77,8 +77,8 @@ class UssdRules:
 
     def refusal(self, code: str) -> str | None:
         """Why this code may not be dialled, in a sentence; None when it may."""
-        if _CODE.fullmatch(code) is None or not code.endswith("#") or code[0] not in "*#":
-            return f"a USSD code begins with * or #, ends with #, and has at most {CODE_CHARS_MAX} of 0-9 * # +"
+        if _CODE.fullmatch(code) is None or not code.endswith("#") or code[0] not in "*#" or not code.strip("*#+"):
+            return f"a USSD code begins with * or #, ends with #, and has at most {CODE_CHARS_MAX} of 0-9 * # +, a digit among them"
         if self._allow:
             return None if self._is_allowed(code) else "this USSD code is not among those allowed"
         return self.reply_refusal(code)

@@ -8,7 +8,9 @@ import msgspec
 from protocol.dialect import Question, acknowledged
 from protocol.phone_commands import ConnectionEstablished
 from protocol.phone_reports import DeviceStatusData, HeartbeatData, PhoneReport
+from protocol.phone_reports import Location as ReportedLocation
 from protocol.phone_reports import SimCard as ReportedSim
+from signal_gateway.domain.alarm import SIM_SLOTS
 from signal_gateway.domain.command_answers import answer_of
 from signal_gateway.domain.device import DeviceStatus, Location, SimCard
 from signal_gateway.domain.errors import DatabaseDown
@@ -21,6 +23,7 @@ from signal_gateway.websocket.link import Link
 
 JSON_ACK = "ack"
 """The answer of a phone's JSON, which has none in the source: only what carries a `request_id` gets it."""
+PERCENT_MAX = 100
 STATUS_WORD_CHARS_MAX = 32
 """Characters of a word that the latest status keeps: `charging`, `LTE`."""
 
@@ -113,16 +116,20 @@ def report_id_of(question: Question, report: Report) -> str | None:
 
 
 def status_of(data: HeartbeatData, subscriber_ids: SubscriberIds) -> DeviceStatus:
-    """A heartbeat as a status: what was not sent is None, and subscriber ids are redacted (C-36)."""
-    location = data.location
+    """A heartbeat as a status: what was not sent is None, and subscriber ids are redacted (C-36).
+
+    So is what cannot be: a battery of 101 percent, a place off the globe. A SIM in no slot is none. Android says -1 where it does not know,
+    and a heartbeat with that in it is not to be refused whole (W-32).
+    """
+    battery, cards, location = data.battery_level, data.sim_cards, data.location
     return DeviceStatus(
-        battery_level=data.battery_level,
+        battery_level=battery if battery is None or 0 <= battery <= PERCENT_MAX else None,
         battery_status=_word(data.battery_status),
         signal_strength=data.signal_strength,
         signal_dbm=data.signal_dbm,
         network_type=_word(data.network_type),
-        sim_cards=None if data.sim_cards is None else tuple(_sim_of(card, subscriber_ids) for card in data.sim_cards),
-        location=None if location is None else Location(location.latitude, location.longitude),
+        sim_cards=None if cards is None else tuple([_sim_of(card, subscriber_ids) for card in cards if 0 <= card.slot_index < SIM_SLOTS]),
+        location=None if location is None or not _is_on_earth(location) else Location(location.latitude, location.longitude),
     )
 
 
@@ -142,6 +149,10 @@ def _sim_of(card: ReportedSim, subscriber_ids: SubscriberIds) -> SimCard:
         signal_dbm=card.signal_dbm,
         network_type=card.network_type,
     )
+
+
+def _is_on_earth(location: ReportedLocation) -> bool:
+    return -90 <= location.latitude <= 90 and -180 <= location.longitude <= 180
 
 
 def _word(text: str | None) -> str | None:

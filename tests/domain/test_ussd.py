@@ -21,6 +21,7 @@ def test_each_failure_has_its_words_and_four_of_them_are_for_good():
     [
         *("", "1", "100#", "*100", "100", "*100 #", "*100#\n", "*\u0661\u0660\u0660#", "*100#;*21*1#", "*100#,*21*1#", "*1a#", "tel:*100#"),
         "*" + "1" * 181 + "#",
+        *("#", "*#", "##", "**", "*+#", "#*#*#"),
     ],
 )
 def test_what_is_no_code_is_refused(code: str):

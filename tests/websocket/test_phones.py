@@ -179,6 +179,28 @@ async def test_a_heartbeat_gets_no_answer_and_is_known(autojump_clock: MockClock
         assert imei.last_four == "2345"
 
 
+async def test_what_cannot_be_is_filed_and_is_not_the_phones_status(autojump_clock: MockClock, world: World):
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        place = {"latitude": -90, "longitude": 180}
+        for battery in (0, 100):
+            data = {"battery_level": battery, "sim_cards": [{"slot_index": 0}, {"slot_index": 7}], "location": place}
+            await ask_json(phone, {"type": "heartbeat", "request_id": "r1", "data": data})
+        known = world.gateway.presence.view("phone-1")
+        for battery, slot, latitude, longitude in ((-5, -1, 91, 0), (101, 99, -90.1, 0), (2**31 - 1, 8, 0, 180.1), (-1, -1, 0, -181)):
+            off = {"latitude": latitude, "longitude": longitude}
+            data = {"battery_level": battery, "sim_cards": [{"slot_index": 7}, {"slot_index": slot}, {"slot_index": 0}], "location": off}
+            assert (await ask_json(phone, {"type": "heartbeat", "request_id": "r2", "data": data}))["type"] == "ack"
+            await trio.sleep(1)
+            assert (await filed(world.database, "heartbeat"))[-1].data == data
+        view = world.gateway.presence.view("phone-1")
+        assert known is not None
+        assert view is not None
+        assert (view.status.battery_level, view.status.location) == (100, known.status.location)
+        assert view.status.location is not None
+        assert [card.slot_index for card in view.status.sim_cards or ()] == [7, 0]
+
+
 async def test_a_report_is_acknowledged_after_its_commit_and_can_be_found(autojump_clock: MockClock, world: World):
     async with world.dial("/ws", phone_headers()) as phone:
         await hear(phone)
