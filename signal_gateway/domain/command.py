@@ -56,6 +56,13 @@ FOR_EACH = frozenset({CommandKind.FIND_DEVICE, CommandKind.ALARM_START, CommandK
 """Of these a command to a group is one for every phone of it, not for any one."""
 
 
+OPPOSITES: Mapping[CommandKind, CommandKind] = {
+    CommandKind.ALARM_START: CommandKind.ALARM_STOP,
+    CommandKind.ALARM_STOP: CommandKind.ALARM_START,
+}
+"""Of these the later one is the operator's last word: once it sets out, the earlier ones of its opposite are not sent again."""
+
+
 class Target(msgspec.Struct, frozen=True):
     """To whom: one device; any phone of a group, or every one (FOR_EACH); or, both None, any phone at all."""
 

@@ -23,6 +23,9 @@ RANKS: Mapping[CommandState, int] = {QUEUED: 0, DISPATCHED: 1, ACCEPTED: 2, UNKN
 _OF_OUTCOME: Mapping[Outcome, CommandState] = {Outcome.ACCEPTED: ACCEPTED, Outcome.SENT: SENT, Outcome.DELIVERED: DELIVERED}
 TRIED_BY, TRIED_SIM = "tried_by", "tried_sim_slot"
 """In the result of a command that waits for any phone again: which one had it last, and by which SIM."""
+SUPERSEDED, DEVICE_DELETED = "superseded", "device_deleted"
+GIVEN_UP = frozenset({SUPERSEDED, DEVICE_DELETED})
+"""Errors of what was withdrawn: a failure that is told late begins no other attempt."""
 REQUEUEABLE = frozenset({CommandState.DEAD, FAILED, CommandState.EXPIRED, UNKNOWN})
 """What an operator may send on its way again: it has ended, and not well."""
 
@@ -188,7 +191,7 @@ class Heard(msgspec.Struct, frozen=True):
             return None
         if answer.outcome is Outcome.CANCELLED:
             return _ended(command, CommandState.CANCELLED, self.at, answer.error, answer.error_message)
-        if answer.is_permanent or command.state is SENT or answer.is_delivery_report:
+        if answer.is_permanent or command.state is SENT or answer.is_delivery_report or command.error in GIVEN_UP:
             change = _ended(command, FAILED, self.at, answer.error, answer.error_message, answer.result)
             return change._replace(counts=answer.is_delivery_report or command.state is SENT)
         wait_ms = policy.backoff_ms(command.attempts, self.chance)
@@ -208,6 +211,25 @@ class Cancelled(msgspec.Struct, frozen=True):
         if command.state is not QUEUED:
             return None
         return _ended(command, CommandState.CANCELLED, self.at, "cancelled", f"cancelled by {self.actor}")
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """Nothing is to come of it any more: `error`, one of GIVEN_UP, says why, and `error_message` in words."""
+
+    message_id: str
+    error: str
+    error_message: str
+    at: int
+
+    def apply(self, command: Command, policy: CommandPolicy) -> Change | None:
+        """What waits is cancelled. What is on its way may have been done: unknown, which a late word resolves; another phone may try."""
+        if command.state is QUEUED:
+            return _ended(command, CommandState.CANCELLED, self.at, self.error, self.error_message)
+        if command.state not in ON_ITS_WAY:
+            return None
+        if command.any_device and command.may_be_repeated:
+            return _try_again(command, policy, self.at, 0, self.error, self.error_message)
+        return _ended(command, UNKNOWN, self.at, self.error, self.error_message)
 
 
 class Requeued(msgspec.Struct, frozen=True):
@@ -239,7 +261,7 @@ class Requeued(msgspec.Struct, frozen=True):
         return Change(_unchosen(now), Step(at=self.at, state=QUEUED, attempt=command.attempts + 1, detail={"requeued_by": self.actor}))
 
 
-CommandEvent = Dispatched | Unsent | LinkLost | TimedOut | Heard | Cancelled | Requeued
+CommandEvent = Dispatched | Unsent | LinkLost | TimedOut | Heard | Cancelled | Withdrawn | Requeued
 
 
 def _forward(command: Command, answer: Answer, policy: CommandPolicy) -> Change | None:

@@ -1,7 +1,7 @@
 """What waits for one linked device and what is on its way to it, as far as memory holds it: which command goes out next, and by which SIM.
 
 The database is the truth: a lane is a hint, and each dispatch is decided once more on what is on disk. Order within a lane is priority,
-then acceptance. One command at a time per SIM, and one that needs no SIM.
+then acceptance. One command at a time per SIM, and one that needs no SIM; but `alarm_stop` waits for nobody.
 """
 
 from bisect import insort
@@ -30,6 +30,9 @@ SIM_WIDE = frozenset({"sim_parked"})
 BUSY = Wait("busy")
 """For the SIM itself, which sends another one: over before anything else that a command may wait for."""
 NO_SUCH_SIM = Wait("no_sim")
+STOP = CommandKind.ALARM_STOP
+OVERTAKEN = Wait("order")
+"""For the stop that was asked for since: that ends it as soon as it sets out."""
 Place = int | None
 
 
@@ -191,7 +194,11 @@ class Lane:
         self.waits.clear()
         turn = Turn(self, now_ms)
         chosen: list[tuple[Command, Place]] = []
+        last_stop = max((command.id for command in self.queue if command.kind is STOP), default=0)
         for command in self.queue:
+            if command.kind is CommandKind.ALARM_START and command.id < last_stop:
+                self.waits[command.message_id] = OVERTAKEN
+                continue
             found = turn.take(command)
             if isinstance(found, Wait):
                 self.waits[command.message_id] = found
@@ -248,7 +255,13 @@ class Turn:
         self._seen = 0
 
     def take(self, command: Command) -> Place | Wait:
-        """By which SIM the next one goes, which then is busy; or why it waits, which may hold back those behind it."""
+        """By which SIM the next one goes, which then is busy; or why it waits, which may hold back those behind it.
+
+        A stop finds no place busy: whoever has not answered yet, least of all the alarm itself, is no reason to let a phone ring on.
+        """
+        if command.kind is STOP:
+            self._closed[NO_SIM] = BUSY
+            return NO_SIM
         waits, ahead = self._waits(command)
         found = self._best(command, waits, ahead)
         if not isinstance(found, Wait):

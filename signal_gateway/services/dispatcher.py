@@ -240,6 +240,8 @@ class Dispatcher:
         """It is written as dispatched, and goes out now; or it is not, and the lane looks on."""
         device_id, message_id = lane.device.device_id, wanted.message_id
         self._pool.settled(message_id)
+        for other in applied.withdrawn:
+            self._follow(other)
         lane.note_usage(applied.event, applied.usage)
         if applied.before is None or applied.change is None:
             lane.free(message_id)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, bindparam, update
 
-from signal_gateway.domain.command import Command, CommandKind, CommandState, Step, Wait
+from signal_gateway.domain.command import OPPOSITES, Command, CommandKind, CommandState, Step, Wait
 from signal_gateway.domain.command_answers import Outcome
 from signal_gateway.domain.command_matching import match
-from signal_gateway.domain.command_rules import Change, CommandEvent, CommandPolicy, Dispatched, Heard
+from signal_gateway.domain.command_rules import SUPERSEDED, Change, CommandEvent, CommandPolicy, Dispatched, Heard, Withdrawn
 from signal_gateway.domain.sim_limits import SimRules, SimUsage, Windows, after_failure, after_success, refunded, used, wait_for
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage import sims
@@ -69,6 +69,8 @@ class Applied:
     """Why a command may not set out yet."""
     usage: SimUsage | None = None
     """Of its SIM, afterwards."""
+    withdrawn: "tuple[Applied, ...]" = ()
+    """What else changed by it: the earlier opposites of what sets out (OPPOSITES)."""
 
     @property
     def reason(self) -> str | None:
@@ -129,7 +131,17 @@ def _apply(ledger: _Ledger, item: Item) -> Applied:
         ledger.usages[key] = ledger.changed_usages[key] = usage
     ledger.commands[command.message_id] = ledger.changed[command.message_id] = change.command
     ledger.steps.append((command.message_id, change.step))
-    return Applied(event, command, change, usage=usage)
+    opposite = OPPOSITES.get(command.kind) if isinstance(event, Dispatched) else None
+    withdrawn = () if opposite is None else _withdraw(ledger, change.command, opposite, event.at)
+    return Applied(event, command, change, usage=usage, withdrawn=withdrawn)
+
+
+def _withdraw(ledger: _Ledger, command: Command, opposite: CommandKind, at: int) -> tuple[Applied, ...]:
+    """End what the one that sets out was accepted after: a try of it that came later would undo what this one does."""
+    earlier = kept.open_before(ledger.connection, command, opposite)
+    ledger.commands = {each.message_id: each for each in earlier} | ledger.commands  # what this transaction has changed is newer
+    words = f"{command.kind.value} {command.message_id} came after it"
+    return tuple(_apply(ledger, Item(Withdrawn(each.message_id, SUPERSEDED, words, at))) for each in earlier)
 
 
 class _Charged(NamedTuple):

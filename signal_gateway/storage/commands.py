@@ -245,6 +245,12 @@ def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
     return list(connection.scalars(query.order_by(commands.c.priority.desc(), commands.c.id).limit(limit)))
 
 
+def open_before(connection: Connection, command: Command, kind: CommandKind) -> list[Command]:
+    """What of this kind was accepted for the same device before a command, and is in no final state."""
+    query = _ALL.where(commands.c.device_id == command.device_id, commands.c.id < command.id, commands.c.final_at.is_(None))
+    return [command_of(row) for row in connection.execute(query.where(commands.c.kind == kind.value).order_by(commands.c.id))]
+
+
 def overdue(connection: Connection, now_ms: int, limit: int) -> list[str]:
     """The ids of commands whose deadline has passed, oldest deadline first."""
     return list(connection.scalars(_OVERDUE, {"now_ms": now_ms, "page": limit}))

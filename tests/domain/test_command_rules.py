@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from signal_gateway.domain.command import ALWAYS_FINAL, Command, CommandKind, CommandState
 from signal_gateway.domain.command_answers import Outcome
 from signal_gateway.domain.command_rules import (
+    DEVICE_DELETED,
     RANKS,
+    SUPERSEDED,
     Cancelled,
     CommandEvent,
     CommandPolicy,
@@ -19,6 +21,7 @@ from signal_gateway.domain.command_rules import (
     Requeued,
     TimedOut,
     Unsent,
+    Withdrawn,
 )
 
 from .commands_made import AT, answer, command
@@ -154,6 +157,27 @@ def test_no_retry_outlives_its_command():
 def test_only_what_waits_is_cancelled():
     assert after(command(), Cancelled("m1", "boss", LATER)).state is S.CANCELLED
     assert unchanged(after(command(), dispatched()), Cancelled("m1", "boss", LATER))
+
+
+def test_what_is_withdrawn_is_cancelled_or_unknown_and_no_late_failure_begins_it_again():
+    withdrawn = Withdrawn("m1", SUPERSEDED, "a stop came after it", LATER)
+    waiting = after(command(kind=CommandKind.ALARM_START), withdrawn)
+    assert (waiting.state, waiting.error, waiting.final_at, waiting.deadline_at) == (S.CANCELLED, "superseded", LATER, None)
+    told = after(command(kind=CommandKind.ALARM_START), dispatched(slot=None), withdrawn)
+    assert (told.state, told.error, told.final_at, told.deadline_at) == (S.UNKNOWN, "superseded", LATER, None)
+    kinds = frozenset({CommandKind.ALARM_START})
+    assert after(told, heard(Outcome.DELIVERED, kinds=kinds)).state is S.DELIVERED
+    assert after(told, heard(Outcome.FAILED, kinds=kinds)).state is S.FAILED
+    for done in (waiting, told, after(command(), dispatched(), heard(Outcome.SENT))):
+        assert unchanged(done, withdrawn)
+
+
+def test_another_phone_tries_what_is_withdrawn_from_one_if_it_may_be_repeated():
+    gone = Withdrawn("m1", DEVICE_DELETED, "its device was deleted", LATER)
+    safe, once = (command(device_id=None, any_device=True, retry_safe=retry_safe) for retry_safe in (True, False))
+    again = after(safe, dispatched(), gone)
+    assert (again.state, again.device_id) == (S.QUEUED, None)
+    assert after(once, dispatched(), gone).state is S.UNKNOWN
 
 
 def test_a_ussd_session_that_is_ended_was_cancelled_unless_it_was_answered():
