@@ -149,7 +149,7 @@ class Gateway:
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
         keys = self.credentials, self.operators, attempts
-        self.devices = Devices(database, writer, bus, self.presence, self.credentials, config.phones, wall_ms)
+        self.devices = Devices(database, writer, bus, self.presence, self.credentials, self.dispatcher.endings, config.phones, wall_ms)
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
         self.ice_servers = IceServers(config.media, config.media.stun_url, wall_ms)

@@ -221,6 +221,11 @@ class Withdrawn(msgspec.Struct, frozen=True):
     error_message: str
     at: int
 
+    @classmethod
+    def by_deletion(cls, message_id: str, at: int) -> "Withdrawn":
+        """Its device is no more: whoever comes by that id later is another one."""
+        return cls(message_id, DEVICE_DELETED, "its device was deleted", at)
+
     def apply(self, command: Command, policy: CommandPolicy) -> Change | None:
         """What waits is cancelled. What is on its way may have been done: unknown, which a late word resolves; another phone may try."""
         if command.state is QUEUED:

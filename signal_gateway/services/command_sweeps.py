@@ -1,13 +1,14 @@
-"""What nobody asks for: commands whose deadline has passed, and those that wait for a device that is no more."""
+"""What nobody asks for: commands whose deadline has passed, and those that were accepted while their device was being deleted."""
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from random import Random
 
 import trio
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.command_rules import Cancelled, CommandEvent, TimedOut
+from signal_gateway.domain.command_rules import CommandEvent, TimedOut, Withdrawn
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import DeviceDeleted
 from signal_gateway.storage import commands as kept
@@ -18,8 +19,6 @@ SWEEP_EVERY_S = 1.0
 IDLE_SWEEPS_LEFT_OUT = 9
 """While none is known to be open. Not all of them: somebody else may write to the same database."""
 SWEEP_ROWS = 500
-SERVER = "server"
-"""Who cancels what waits for a device that was deleted."""
 
 
 class CommandSweeps:
@@ -37,10 +36,10 @@ class CommandSweeps:
         self._is_idle = is_idle
         self._wall_ms = wall_ms
         self._apply = apply
-        self._deleted: dict[str, None] = {}
+        self._deleted: dict[str, int] = {}  # when; what is newer is for whoever came by that id since
         self.random = Random()
         """Spreads retries; a simulated world has it drawn from its seed."""
-        bus.subscribe(DeviceDeleted, lambda event: self._deleted.setdefault(event.device_id))
+        bus.subscribe(DeviceDeleted, lambda event: self._deleted.update({event.device_id: wall_ms()}))
 
     async def run(self) -> None:
         """Once a second, until cancelled; more seldom while there is nothing to find."""
@@ -58,9 +57,9 @@ class CommandSweeps:
         now = self._wall_ms()
         for message_id in await self._database.read(lambda connection: kept.overdue(connection, now, SWEEP_ROWS)):
             self._apply(TimedOut(message_id, now, self.random.random()))
-        for device_id in list(self._deleted):
-            ids = await self._database.read(lambda connection: kept.open_ids(connection, device_id, SWEEP_ROWS))  # noqa: B023
+        for device_id, deleted_at in list(self._deleted.items()):
+            ids = await self._database.read(partial(kept.open_ids, device_id=device_id, limit=SWEEP_ROWS, created_until=deleted_at))
             for message_id in ids:
-                self._apply(Cancelled(message_id, SERVER, now))
+                self._apply(Withdrawn.by_deletion(message_id, now))
             if not ids:
                 del self._deleted[device_id]

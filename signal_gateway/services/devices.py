@@ -17,6 +17,7 @@ from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.principal import LinkKind
 from signal_gateway.observe.logs import logger
 from signal_gateway.services.credentials import Credentials
+from signal_gateway.services.device_endings import DeviceEndings
 from signal_gateway.services.presence import Presence
 from signal_gateway.storage import fleet
 from signal_gateway.storage.batch_writer import BatchWriter
@@ -56,6 +57,7 @@ class Devices:
         bus: Bus,
         presence: Presence,
         credentials: Credentials,
+        endings: DeviceEndings,
         phone_settings: PhoneSettings,
         wall_ms: Callable[[], int],
     ) -> None:
@@ -64,6 +66,7 @@ class Devices:
         self._bus = bus
         self._presence = presence
         self._credentials = credentials
+        self._endings = endings
         self._phone_settings = phone_settings
         self._wall_ms = wall_ms
 
@@ -106,13 +109,13 @@ class Devices:
         return settings, record.settings_version
 
     async def delete(self, device_id: str, operator: Operator) -> None:
-        """Forget a device: its link ends, its own keys are revoked. Its enrolment key, if that still stands, would bring it in anew.
+        """Forget a device: its link ends, its own keys are revoked, its commands end. Its enrolment key, if that still stands, would bring
+        it in anew, with nothing of what it was.
 
         Raises DeviceNotFound, DatabaseDown, DiskFull.
         """
         await self.get(device_id, operator.scope)
-        now = self._wall_ms()
-        revoked = await self._writer.call(lambda connection: fleet.delete_device(connection, device_id, operator.subject, now))
+        revoked = await self._endings.end(device_id, operator.subject, self._wall_ms())
         if revoked is None:
             raise DeviceNotFound
         log.info("device deleted", device_id=device_id, actor=operator.subject)

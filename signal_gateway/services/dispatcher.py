@@ -21,6 +21,7 @@ from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.command_sweeps import CommandSweeps
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
+from signal_gateway.services.device_endings import DeviceEndings
 from signal_gateway.services.lane_reader import LaneReader
 from signal_gateway.services.open_commands import OpenCommands
 from signal_gateway.services.sim_rules import SimRulesOf
@@ -71,6 +72,7 @@ class Dispatcher:
         self.sweeps = CommandSweeps(
             database, bus, wall_ms, lambda event: self._post(event, None, self._follow), lambda: self.open.total == 0
         )
+        self.endings = DeviceEndings(writer, settings.policy(), self._follow)
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self._ready: dict[str, None] = {}
         self._times = WakeTimes()

@@ -51,6 +51,9 @@ _OVERDUE = (
 _NEWEST_OF = _ALL.where(commands.c.device_id == bindparam("device")).order_by(commands.c.id.desc()).limit(CANDIDATES_MAX)
 
 
+_NOT_DONE = (CommandState.QUEUED.value, *(state.value for state in ON_ITS_WAY))
+
+
 def _of_both(query: Select[Any]) -> tuple[Select[Any], Select[Any]]:
     """The same for one device, named `device`, and for those that any phone may take."""
     return query.where(commands.c.device_id == bindparam("device")), query.where(commands.c.device_id.is_(None))
@@ -239,10 +242,14 @@ def on_their_way(connection: Connection, device_id: str) -> list[Command]:
     return sorted(found, key=lambda command: command.id)
 
 
-def open_ids(connection: Connection, device_id: str, limit: int) -> list[str]:
-    """The ids of what waits for a device, due or not, in the order in which they would go out."""
-    query = select(commands.c.message_id).where(commands.c.device_id == device_id, *_IS_QUEUED)
-    return list(connection.scalars(query.order_by(commands.c.priority.desc(), commands.c.id).limit(limit)))
+def open_ids(connection: Connection, device_id: str, limit: int, created_until: int | None = None) -> list[str]:
+    """The ids of what waits for a device, due or not, or is on its way to it; of all, or of what is no newer than `created_until`."""
+    query = select(commands.c.message_id).where(
+        commands.c.device_id == device_id, commands.c.final_at.is_(None), commands.c.state.in_(_NOT_DONE)
+    )
+    if created_until is not None:
+        query = query.where(commands.c.created_at <= created_until)
+    return list(connection.scalars(query.limit(limit)))
 
 
 def open_before(connection: Connection, command: Command, kind: CommandKind) -> list[Command]:

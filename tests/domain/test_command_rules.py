@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from signal_gateway.domain.command import ALWAYS_FINAL, Command, CommandKind, CommandState
 from signal_gateway.domain.command_answers import Outcome
 from signal_gateway.domain.command_rules import (
-    DEVICE_DELETED,
     RANKS,
     SUPERSEDED,
     Cancelled,
@@ -173,10 +172,10 @@ def test_what_is_withdrawn_is_cancelled_or_unknown_and_no_late_failure_begins_it
 
 
 def test_another_phone_tries_what_is_withdrawn_from_one_if_it_may_be_repeated():
-    gone = Withdrawn("m1", DEVICE_DELETED, "its device was deleted", LATER)
+    gone = Withdrawn.by_deletion("m1", LATER)
     safe, once = (command(device_id=None, any_device=True, retry_safe=retry_safe) for retry_safe in (True, False))
     again = after(safe, dispatched(), gone)
-    assert (again.state, again.device_id) == (S.QUEUED, None)
+    assert (again.state, again.device_id, again.error) == (S.QUEUED, None, "device_deleted")
     assert after(once, dispatched(), gone).state is S.UNKNOWN
 
 
