@@ -144,7 +144,8 @@ class Gateway:
         self.hub = Hub(bus, metrics)
         self.directory = DeviceDirectory(database, bus, config.phones)
         sims = SimRulesOf(config.commands)
-        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, sims, metrics, wall_ms)
+        told = self.presence.sims_told
+        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, sims, told, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)

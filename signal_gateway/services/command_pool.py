@@ -1,7 +1,7 @@
 """Commands for any phone, of the fleet or of a group: each goes to the linked phone that can send it best (PEERS: SIM economics)."""
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from signal_gateway.domain.command import Command, Wait
@@ -12,6 +12,9 @@ from signal_gateway.storage.lanes import PoolContents
 
 LANES_WANTED_MAX = 64
 """Phones looked at anew in one turn, to find those that can send."""
+AWAITED_MS = 500
+"""So long a command waits for phones that are being read, one of which may be better than those that are in memory already."""
+AWAITS_PHONES = Wait("order")
 
 
 class CommandPool:
@@ -27,6 +30,7 @@ class CommandPool:
         """Whether something has come due that is not here, and must be read although others wait."""
         self.next_due_at: int | None = None
         self.is_loading = False
+        self._awaiting_since: dict[str, int] = {}  # those for which a phone that may take them is being read
         self._claimed: set[str] = set()
         self._changed: set[str] = set()
         """What left the line since the read under way began: that may still show it."""
@@ -87,10 +91,15 @@ class CommandPool:
     def next_ones(self, now_ms: int) -> list[tuple[Command, Lane, Place]]:
         """What may set out now, to which phone and by which SIM. In a phone's line each has the place of its priority and age."""
         self.waits.clear()
-        turns = [(lane, Turn(lane, now_ms)) for lane in self._lanes.values() if lane.is_loaded and lane.device.kind == LinkKind.PHONE]
+        phones = [lane for lane in self._lanes.values() if lane.device.kind == LinkKind.PHONE]
+        turns = [(lane, Turn(lane, now_ms)) for lane in phones if lane.is_loaded]
+        self._await(phones, now_ms)
         taken: set[str] = set()
         chosen: list[tuple[Command, Lane, Place]] = []
         for command in self.queue:
+            if self._is_awaiting(command, now_ms):
+                self.waits[command.message_id] = AWAITS_PHONES
+                continue
             best: tuple[int, Lane, Place] | None = None
             waits: list[Wait] = []
             for lane, turn in turns:
@@ -109,9 +118,24 @@ class CommandPool:
             chosen.append((command, best[1], best[2]))
         return chosen
 
+    def _await(self, phones: Iterable[Lane], now_ms: int) -> None:
+        """Note which commands have better wait for phones that are being read. One that has waited stays noted, and waits no more."""
+        unread = [lane for lane in phones if not lane.is_loaded]
+        groups = {lane.device.device_group for lane in unread}
+        before, self._awaiting_since = self._awaiting_since, {}
+        for command in self.queue if unread else ():
+            is_of_them = command.device_group is None or command.device_group in groups
+            if is_of_them and any(_may_take(lane, command) for lane in unread):
+                self._awaiting_since[command.message_id] = before.get(command.message_id, now_ms)
+
+    def _is_awaiting(self, command: Command, now_ms: int) -> bool:
+        since = self._awaiting_since.get(command.message_id)
+        return since is not None and 0 <= now_ms - since < AWAITED_MS  # below 0: the wall clock was set back
+
     def wakes_at(self, now_ms: int) -> int | None:
-        """When to look again: a scheduled one comes due; while some wait for a phone, soon."""
+        """When to look again: a scheduled one comes due; one has awaited a phone long enough; while some wait for a phone, soon."""
         times = [] if self.next_due_at is None else [self.next_due_at]
+        times += [since + AWAITED_MS for since in self._awaiting_since.values() if since + AWAITED_MS > now_ms]
         if self.queue:
             times.append(now_ms + 1000)
         return min(times, default=None)

@@ -12,6 +12,7 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched, LinkLost, Unsent
+from signal_gateway.domain.device import SimCard
 from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
 from signal_gateway.observe.metrics import Metrics
@@ -38,6 +39,8 @@ NOT_WRITTEN_S = 1.0
 """Until a dispatch that the writer did not take is tried again."""
 POOL = ""
 """Stands among the ids of devices for what waits for any phone."""
+SimsTold = Callable[[str], tuple[SimCard, ...] | None]
+"""The SIMs that a phone has told of, as far as memory knows."""
 
 
 class Dispatcher:
@@ -51,6 +54,7 @@ class Dispatcher:
         directory: DeviceDirectory,
         settings: CommandsSettings,
         rules: SimRulesOf,
+        sims_told: SimsTold,
         metrics: Metrics,
         wall_ms: Callable[[], int],
     ) -> None:
@@ -60,6 +64,7 @@ class Dispatcher:
         self._directory = directory
         self._settings = settings
         self._rules_of = rules.of
+        self._sims_told = sims_told
         self._wall_ms = wall_ms
         self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
         self._linked: dict[str, DeviceLinked] = {}
@@ -321,8 +326,10 @@ class Dispatcher:
             return
         lane = self.lanes.get(device_id)
         if lane is None:
-            device = KnownDevice(device_id, linked.kind, None, self._directory.settings_of_all)
+            device = self._directory.known(device_id) or KnownDevice(device_id, linked.kind, None, self._directory.settings_of_all)
             lane = self.lanes[device_id] = Lane(device, self._rules_of)
+            if (cards := self._sims_told(device_id)) is not None:  # the database learns of them a little later
+                lane.has_told(cards)
         self._reader.read(lane, self._lane_read)
 
     def _lane_read(self, lane: Lane, contents: LaneContents) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from signal_gateway.bus.local import Bus
-from signal_gateway.domain.device import DeviceStatus, PresenceView
+from signal_gateway.domain.device import DeviceStatus, PresenceView, SimCard
 from signal_gateway.domain.events import DeviceDeleted, DeviceLinked, DeviceSeen, DeviceUnlinked
 from signal_gateway.domain.principal import Principal
 from signal_gateway.observe.logs import logger
@@ -220,6 +220,11 @@ class Presence:
         """What memory knows: everything of a linked device since its link began, nothing of one that is long gone (see `find`)."""
         device = self._devices.get(device_id)
         return None if device is None else self._view(device, None)
+
+    def sims_told(self, device_id: str) -> tuple[SimCard, ...] | None:
+        """The SIMs that memory knows a device to have, be they on disk or not; None when it has told of none since it is remembered."""
+        device = self._devices.get(device_id)
+        return None if device is None else device.status.sim_cards
 
     async def find(self, device_id: str) -> PresenceView | None:
         """What is known at all: memory, and beneath it what the database kept from before. None for an unknown device.
