@@ -41,6 +41,7 @@ from signal_gateway.services.guests import Guests
 from signal_gateway.services.limits import Limits, LimitsSettings
 from signal_gateway.services.media_closings import MediaClosings
 from signal_gateway.services.operators import Operators
+from signal_gateway.services.placements import Placements
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.report_feed import ReportFeed
@@ -143,9 +144,9 @@ class Gateway:
         self.reports = Reports(writer, bus, subscriber_ids, config.reports, metrics)
         self.hub = Hub(bus, metrics)
         self.directory = DeviceDirectory(database, bus, config.phones)
-        sims = SimRulesOf(config.commands)
-        told = self.presence.sims_told
-        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, sims, told, metrics, wall_ms)
+        self.placements = Placements(writer, bus, self.directory, wall_ms)
+        rules, told = SimRulesOf(config.commands), self.presence.sims_told
+        self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, told, metrics, wall_ms)
         self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
@@ -195,6 +196,7 @@ class Gateway:
             authentication=self.authentication,
             registration=self.registration,
             presence=self.presence,
+            placements=self.placements,
             reports=self.reports,
             dispatcher=self.dispatcher,
             subscriber_ids=subscriber_ids,

@@ -76,6 +76,13 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceMoved:
+    """A device is of another group or site from now on, which is on disk."""
+
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommandDue:
     """A command is on disk as dispatched: whoever holds the link of its device sends it now."""
 

@@ -24,6 +24,7 @@ class KnownDevice:
     kind: str
     device_group: str | None
     settings: PhoneSettings
+    sitename: str | None = None
 
 
 class DeviceDirectory:
@@ -60,7 +61,8 @@ class DeviceDirectory:
     def learn(self, record: DeviceRecord) -> KnownDevice:
         """This is what a device is now."""
         device_id = record.device_id
-        known = self._kept[device_id] = KnownDevice(device_id, record.kind, record.device_group, _settings_of(record, self.settings_of_all))
+        settings = _settings_of(record, self.settings_of_all)
+        known = self._kept[device_id] = KnownDevice(device_id, record.kind, record.device_group, settings, record.sitename)
         self._kept.move_to_end(device_id)
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)

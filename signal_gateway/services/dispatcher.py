@@ -14,7 +14,16 @@ from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched, LinkLost, Unsent
 from signal_gateway.domain.device import SimCard
 from signal_gateway.domain.errors import DatabaseDown
-from signal_gateway.domain.events import CommandChanged, CommandDue, DeviceLinked, DeviceSeen, DeviceUnlinked, SettingsChanged, SimSwitched
+from signal_gateway.domain.events import (
+    CommandChanged,
+    CommandDue,
+    DeviceLinked,
+    DeviceMoved,
+    DeviceSeen,
+    DeviceUnlinked,
+    SettingsChanged,
+    SimSwitched,
+)
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane, Place
 from signal_gateway.services.command_pool import CommandPool
@@ -89,7 +98,8 @@ class Dispatcher:
         bus.subscribe(DeviceLinked, self._hear_linked)
         bus.subscribe(DeviceUnlinked, self._hear_unlinked)
         bus.subscribe(DeviceSeen, self._hear_seen)
-        bus.subscribe(SettingsChanged, self._hear_settings)
+        bus.subscribe(SettingsChanged, self._hear_changed)
+        bus.subscribe(DeviceMoved, self._hear_changed)
         bus.subscribe(SimSwitched, self._hear_switched)
 
     # asked by others
@@ -174,7 +184,7 @@ class Dispatcher:
         elif lane is not None:
             self._read(event.device_id)  # what is being read may show it as it was
 
-    def _hear_settings(self, event: SettingsChanged) -> None:
+    def _hear_changed(self, event: SettingsChanged | DeviceMoved) -> None:
         if event.device_id in self.lanes:
             self._read(event.device_id)
 

@@ -8,6 +8,7 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.authentication import Authentication
 from signal_gateway.services.dispatcher import Dispatcher
 from signal_gateway.services.limits import Limits
+from signal_gateway.services.placements import Placements
 from signal_gateway.services.presence import Presence
 from signal_gateway.services.registration import Registration
 from signal_gateway.services.reports import Reports
@@ -49,6 +50,7 @@ class Door:
     authentication: Authentication
     registration: Registration
     presence: Presence
+    placements: Placements
     reports: Reports
     dispatcher: Dispatcher
     subscriber_ids: SubscriberIds

@@ -43,7 +43,7 @@ def greet_phone(admission: PhoneAdmission, arrived: Callable[[], None]) -> Calla
 
 
 def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
-    """File one of the reports of seed 000 §4; what it tells of the device's condition goes to presence, too.
+    """File one of the reports of seed 000 §4. What it tells of the device's condition goes to presence, too, its group to placements.
 
     Answered unless it is a phone's JSON without a `request_id`, for which the source has no answer. A report is acknowledged after its
     commit, a heartbeat and a device_status once the writer has them (CONTRACT.md §2).
@@ -53,8 +53,11 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     if isinstance(data, HeartbeatData):
         link.status_told = status_of(data, door.subscriber_ids)
         door.presence.heard_from(device_id, link.status_told, link.heard_at)
+        if (info := data.device_info) is not None:
+            door.placements.hear(device_id, info.device_group, info.sitename)
     elif isinstance(data, DeviceStatusData):
         door.presence.reported(device_id, data.status)
+        door.placements.hear(device_id, data.device_group, data.sitename)
     else:
         _hear_event(link, report, question)
         return
