@@ -1,10 +1,12 @@
 """The application: all routes, every refusal in one form, and an OpenAPI document that tells the truth about both."""
 
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from starlette.datastructures import Headers
 
 from signal_gateway.api.access import Guard, Rates
 from signal_gateway.api.alarms import alarm_routes
@@ -14,7 +16,7 @@ from signal_gateway.api.desk import Desk
 from signal_gateway.api.devices import device_routes
 from signal_gateway.api.door import ApiDoor
 from signal_gateway.api.enrolment import enrolment_routes
-from signal_gateway.api.problems import PROBLEM_TYPE, Problem, handle_problems
+from signal_gateway.api.problems import PROBLEM_TYPE, WORDS, Problem, handle_problems, problem
 from signal_gateway.api.reports import report_routes
 from signal_gateway.api.rooms import room_routes
 from signal_gateway.api.shapes import told
@@ -41,18 +43,31 @@ OF_ALL = told(500, "A fault of ours. The log has its cause.")
 EXPOSED = ["Retry-After", "WWW-Authenticate", "Allow"]
 
 
+class _Cors(CORSMiddleware):
+    """What browsers ask before a script of another origin may: refused in the form of all refusals."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        return problem(response.status_code, WORDS[response.status_code], bytes(response.body).decode(), kept)
+
+
 def make_application(desk: Desk) -> ApiDoor:
     """What the server runs."""
     app = FastAPI(title="Signal gateway", version=VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for routes in (device_routes, command_routes, report_routes, alarm_routes, enrolment_routes, room_routes, system_routes, call_routes):
-        app.include_router(routes(desk))
-    handle_problems(app)
+    parts = (device_routes, command_routes, report_routes, alarm_routes, enrolment_routes, room_routes, system_routes, call_routes)
+    routers = [routes(desk) for routes in parts]
+    for router in routers:
+        app.include_router(router)
+    handle_problems(app, routers)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     rates = Rates(desk.settings, desk.metrics)
     app.add_middleware(Guard, operators=desk.operators, proxies=desk.proxies, rates=rates)  # type: ignore[arg-type]
     if desk.settings.allowed_origins:  # around the guard, so that a script can read its refusals, too
         app.add_middleware(
-            CORSMiddleware,
+            _Cors,
             allow_origins=list(desk.settings.allowed_origins),
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],

@@ -4,15 +4,14 @@ A plain ASGI application around another one: what it adds to each request is cou
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from http import HTTPStatus
 from typing import Any
 
 import trio
 
 from signal_gateway.api.http_settings import HttpSettings
-from signal_gateway.api.problems import problem
+from signal_gateway.api.problems import WORDS, BodyRefused, problem
 from signal_gateway.observe.logs import logger
-from signal_gateway.observe.metrics import Metrics
+from signal_gateway.observe.metrics import Counter, Metrics
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,12 +41,6 @@ _OF_CALLS = [*SECURITY_HEADERS, (b"cache-control", b"no-cache")]
 log = logger("api")
 
 
-class _BodyRefused(Exception):  # an answer of ours, on its way through the framework
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-
-
 class ApiDoor:
     """The ASGI application that the server runs."""
 
@@ -66,34 +59,49 @@ class ApiDoor:
         if scope["type"] != "http":
             await _refuse_other(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._settings)
+        method = scope["method"]
+        if method == "HEAD":  # the server leaves the body of the answer out
+            scope = {**scope, "method": "GET"}
+        exchange = _Exchange(scope, receive, send, self._settings, self._limits)
         begun_at = trio.current_time()
         try:
             exchange.refuse_too_much()
             await self._app(scope, exchange.receive, exchange.send)
-        except _BodyRefused as refused:
-            self._limits.add(f"http.{'body_bytes_max' if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else 'body_seconds_max'}")
-            await exchange.answer(problem(refused.status, refused.code, refused.detail, {"Connection": "close"}))
+        except BodyRefused as refused:  # by its head alone; what reading it comes to, the application answers
+            await exchange.answer(problem(refused.status_code, WORDS[refused.status_code], refused.detail, refused.headers))
         except Exception as error:  # the border of one request: a fault of ours is counted, and ends nobody else
             self._errors.add("api")
-            log.exception("a request failed", route=_route_of(scope), method=scope["method"], error=type(error).__name__)
+            log.exception("a request failed", route=_route_of(scope), method=method, error=type(error).__name__)
             await exchange.answer(problem(500, "internal", "Internal server error"))
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        self._requests.add(_route_of(scope), method, str(exchange.status))
+        told = method if method in METHODS else "other"
+        self._requests.add(_route_of(scope), told, str(exchange.status))
         self._seconds.observe(trio.current_time() - begun_at)
-        log.debug("request", method=method, path=scope["path"], status=exchange.status)
+        log.debug("request", method=told, path=scope["path"], status=exchange.status)
 
 
 class _Exchange:
     """One request's body on its way in, bounded, and its answer on its way out, with the headers that every answer has."""
 
-    __slots__ = ("_bytes_left", "_client_receive", "_client_send", "_headers", "_is_whole", "_scope", "_settings", "status")
+    __slots__ = (
+        "_bytes_left",
+        "_client_receive",
+        "_client_send",
+        "_ends_at_s",
+        "_headers",
+        "_is_whole",
+        "_limits",
+        "_scope",
+        "_settings",
+        "status",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings, limits: Counter) -> None:
         self._scope = scope
         self._client_receive = receive
         self._client_send = send
         self._settings = settings
+        self._limits = limits
+        self._ends_at_s: float | None = None
         self._bytes_left = settings.body_bytes_max
         self._is_whole = False
         self._headers = _headers_of(scope["path"])
@@ -101,7 +109,7 @@ class _Exchange:
         """0 until the answer begins."""
 
     def refuse_too_much(self) -> None:
-        """Raise _BodyRefused when the head says already that the body is too large."""
+        """Raise BodyRefused when the head says already that the body is too large."""
         for name, value in self._scope["headers"]:
             if name == b"content-length" and int(value) > self._bytes_left:
                 raise self._too_large()
@@ -109,7 +117,9 @@ class _Exchange:
     async def receive(self) -> Message:
         if self._is_whole:
             return await self._client_receive()  # what comes now is that the client has gone
-        with trio.move_on_after(self._settings.body_seconds_max) as patience:
+        if self._ends_at_s is None:  # from when it is asked for: who waits to be proved is not slow
+            self._ends_at_s = trio.current_time() + self._settings.body_seconds_max
+        with trio.move_on_at(self._ends_at_s) as patience:
             message = await self._client_receive()
             if message["type"] == "http.request":
                 self._bytes_left -= len(message.get("body", b""))
@@ -118,7 +128,8 @@ class _Exchange:
                 raise self._too_large()
             return message
         assert patience.cancelled_caught  # noqa: S101 - there is no other way out
-        raise _BodyRefused(408, "body_too_slow", "The body did not come in time")
+        self._limits.add("http.body_seconds_max")
+        raise BodyRefused(408, "The body did not come in time")
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -131,8 +142,9 @@ class _Exchange:
         if not self.status:
             await response(self._scope, self._client_receive, self.send)
 
-    def _too_large(self) -> _BodyRefused:
-        return _BodyRefused(413, "body_too_large", f"A body may have {self._settings.body_bytes_max} bytes")
+    def _too_large(self) -> BodyRefused:
+        self._limits.add("http.body_bytes_max")
+        return BodyRefused(413, f"A body may have {self._settings.body_bytes_max} bytes")
 
 
 async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,7 +153,7 @@ async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await send({"type": "lifespan.startup.complete" if message["type"] == "lifespan.startup" else "lifespan.shutdown.complete"})
     else:
-        await send({"type": "websocket.close", "code": 1000})
+        await problem(404, WORDS[404], "WebSockets have a door of their own: /ws of [server]")(scope, receive, send)
 
 
 def _headers_of(path: str) -> list[tuple[bytes, bytes]]:

@@ -1,16 +1,16 @@
 """Every refusal in one form: `application/problem+json` (RFC 9457), with the stable word `code` and, as the source prints, `error`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import Match, Route
 
 from signal_gateway.domain.errors import BadCredentials, DatabaseDown, GatewayError
 
@@ -34,6 +34,13 @@ class Problem(BaseModel):
     error: str
 
 
+class BodyRefused(StarletteHTTPException):
+    """A body is larger or slower than may be. Of this class, because the framework makes 400 of whatever else reading a body raises."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail, {"Connection": "close"})
+
+
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """One refusal. `more` is added as it is."""
     title = HTTPStatus(status).phrase
@@ -53,8 +60,8 @@ def refusal(error: GatewayError) -> Response:
     return problem(error.status, error.reason, error.message, headers)
 
 
-def handle_problems(app: FastAPI) -> None:
-    """Let `app` answer in this form whatever goes wrong in it, the framework's own refusals included."""
+def handle_problems(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Let `app`, which serves these routers, answer in this form whatever goes wrong in it, the framework's own refusals included."""
 
     async def gateway_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)  # noqa: S101 - as it was registered
@@ -67,8 +74,9 @@ def handle_problems(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)  # noqa: S101
         status = error.status_code
-        headers = {"Allow": ", ".join(_methods_of(app, request))} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
-        return problem(status, WORDS.get(status, "refused"), _SENTENCES.get(status, HTTPStatus(status).phrase), headers)
+        headers = {"Allow": ", ".join(_methods_at(request.url.path, routers))} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+        detail = error.detail if isinstance(error, BodyRefused) else _SENTENCES.get(status, HTTPStatus(status).phrase)
+        return problem(status, WORDS.get(status, "refused"), detail, headers)
 
     async def fault(_: Request, error: Exception) -> Response:
         del error  # the door counts and logs it: see door.py
@@ -103,9 +111,7 @@ def _field(place: Iterable[Any]) -> str:
     return ".".join(parts[1:] if parts[:1] == ["body"] else parts)
 
 
-def _methods_of(app: FastAPI, request: Request) -> list[str]:
-    found: set[str] = set()
-    for route in app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+def _methods_at(path: str, routers: Sequence[APIRouter]) -> list[str]:
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    found = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))

@@ -15,6 +15,7 @@ import msgspec
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -30,6 +31,8 @@ from signal_gateway.observe.metrics import Metrics
 
 BACKLOG_CONNECTIONS = 256
 TLS_HANDSHAKE_S = 5.0
+FIELD_EXTRA_BYTES = 4
+"""Of each field of a head, beside its name and its value: the colon, a space, the end of the line."""
 
 log = logger("api")
 
@@ -59,6 +62,15 @@ class _Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         del event
 
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Refuse a head that came whole and is too large: h11 bounds only what it must keep until there is more."""
+        fields = sum(len(name) + len(value) + FIELD_EXTRA_BYTES for name, value in request.headers)
+        if len(request.target) + fields <= self.config.h11_max_incomplete_size:
+            await super()._create_stream(request)
+            return
+        await self._send_error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        await self.send(Closed())
+
     async def _send_error_response(self, status_code: int) -> None:
         title = HTTPStatus(status_code).phrase
         detail = (
@@ -69,13 +81,16 @@ class _Http1(H11Protocol):
             {"type": "about:blank", "title": title, "status": status_code, "detail": detail, "code": code, "error": detail}
         )
         headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+        answer = (h11.Response(status_code=status_code, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        # At once: a request whose body breaks off may have begun already, and its answer must not come in between.
+        await self.send(RawData(data=b"".join(self.connection.send(event) or b"" for event in answer)))
 
 
 class _Connection(TCPServer):
     """One connection, from its handshake to its end."""
+
+    _is_read_out = False
+    """Whether there is no more to come on it."""
 
     async def run(self) -> None:
         """Serve it. Raises what a fault of ours raises; a peer that goes away is none."""
@@ -96,11 +111,28 @@ class _Connection(TCPServer):
                 )
                 await self.idle_task.restart(tasks, self._idle_timeout)
                 await self._read_data()
+                self._is_read_out = True
+                await self.idle_task.stop()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
             return
         finally:
             with trio.move_on_after(self.config.ssl_handshake_timeout, shield=True):
                 await self._close()
+
+    async def _idle_timeout(self) -> None:
+        if not self._is_read_out:  # else it would stay, and be counted, until its time is over
+            await super()._idle_timeout()
+
+    async def _close(self) -> None:
+        """The end of the connection, however often it comes. While an answer is being sent there is no orderly one.
+
+        Both the reader, where the peer goes away, and an answer that has been sent end it. Trio lets only one of them use the stream.
+        """
+        if self.send_lock.locked():
+            await self.stream.aclose()
+            return
+        async with self.send_lock:
+            await super()._close()
 
 
 class ApiServer:
