@@ -72,7 +72,8 @@ def start_text(config: Config, ports: Ports) -> str:
     lines.append("Try:")
     if ports.metrics is not None:
         lines += [f"  curl {watch}/health", f"  curl {watch}/metrics"]
-    lines.append(f"  {program} simulate --url {url} --phones 50 --agents 10")
+    key = "" if set(DEMO_ENROLMENT_KEYS) & set(config.auth.enrolment_keys) else " --enrolment-key KEY"
+    lines.append(f"  {program} simulate --url {url} --phones 50 --agents 10{key}")
     if ports.http is not None:
         lines.append(f"  {program} token issue --subject me --role admin")
     return "\n".join(lines)

@@ -26,7 +26,8 @@ SHIPPED: Mapping[str, tuple[str, ...]] = {"auth.api_keys": DEMO_API_KEYS, "auth.
 """Where the shipped file differs from the defaults, on purpose: demo credentials, refused beyond loopback."""
 
 TOML_HEAD = """\
-# Settings of the signal gateway: every key there is, with its default.
+# Settings of the signal gateway: every key there is, with its default; but auth.api_keys and auth.enrolment_keys, which are none by
+# default, name demo credentials here, for a first try on this machine alone.
 # An environment variable stands above this file: SIGNAL_GATEWAY_SECTION__KEY=value, or SIGNAL_GATEWAY_SECTION__KEY_FILE=path to read
 # a secret from a file. `signal-gateway check-config --config config.toml` says what is wrong, before a start does.
 """

@@ -19,6 +19,7 @@ from signal_gateway.app import Ports
 from signal_gateway.cli import main
 from signal_gateway.cli_start import start_text
 from signal_gateway.config import load_config
+from signal_gateway.config_safety import DEMO_ENROLMENT_KEYS
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = str(Path(sys.executable).with_name("signal-gateway"))
@@ -201,6 +202,12 @@ def test_the_start_text_names_demo_credentials_on_loopback_and_no_other_secret_e
     text = start_text(load_config(ROOT / "config.toml", environ), Ports(8080, 9090, 8081))
     assert [name for name in (*names,) if name not in text] == []
     assert [secret for secret in (*DEMO_SECRETS, "x" * 20) if secret in text and secret not in names] == []
+
+
+def test_what_the_start_text_says_to_try_works_with_the_keys_that_there_are():
+    for keys, asks_for_one in (("", True), ("shop:" + "x" * 20, True), (",".join(DEMO_ENROLMENT_KEYS), False)):
+        text = start_text(load_config(None, {"SIGNAL_GATEWAY_AUTH__ENROLMENT_KEYS": keys}), Ports(8080, 9090, 8081))
+        assert text.count("--phones 50 --agents 10 --enrolment-key KEY") == asks_for_one
 
 
 def test_without_metrics_the_start_text_names_no_port_of_theirs():

@@ -45,6 +45,11 @@ def normalise(text: str, region: str | None = None, *, short_codes: bool = True)
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def is_region(text: str) -> bool:
+    """Whether this is a country of which numbers are known, in two capital letters."""
+    return text in phonenumbers.SUPPORTED_REGIONS
+
+
 def same_number(one: str, other: str) -> bool:
     """Whether two texts mean the same number, as phones write them: with country or without, with separators or without."""
     left, right = _digits(one), _digits(other)

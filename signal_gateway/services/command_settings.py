@@ -1,6 +1,7 @@
 """Section `[commands]`: what may be sent, how long each state may last, and what SIMs are spared."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -8,6 +9,9 @@ import msgspec
 
 from signal_gateway.domain.command import CommandKind
 from signal_gateway.domain.command_rules import CommandPolicy
+
+_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
+_ALLOWED_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}|[0-9]{1,8}")
 
 
 class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,9 +56,9 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     short_codes: bool = True
     """Whether an SMS may go to a short code of 3 to 8 digits."""
     number_prefixes_allowed: tuple[str, ...] = ()
-    """Prefixes in E.164 that may be sent to. Empty: all that are not denied."""
+    """Prefixes in E.164 (+90), and beginnings of short codes (4060), that may be sent to. Empty: all that are not denied."""
     number_prefixes_denied: tuple[str, ...] = ()
-    """Prefixes in E.164 that are never sent to, premium numbers for example."""
+    """Prefixes in E.164 (+90900) that are never sent to, premium numbers for example."""
     ussd_allowed: tuple[str, ...] = ()
     """USSD codes that may be dialled, whole (*123#) or as a beginning (*123*). Empty: all but those that divert or bar calls."""
     balance_pattern: str = ""
@@ -94,6 +98,9 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(f"time_zone: {self.time_zone!r} is no time zone") from None
 
+        if self.ttl_s > self.ttl_max_s:
+            raise ValueError("ttl_s must not be above ttl_max_s")
+        _check_numbers(self.region, self.number_prefixes_allowed, self.number_prefixes_denied)
         if self.balance_pattern:
             _check_pattern(self.balance_pattern)
 
@@ -116,6 +123,22 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             delivery_s=self.delivery_s,
             parts_settle_s=self.parts_settle_s,
         )
+
+
+def _check_numbers(region: str, allowed: Sequence[str], denied: Sequence[str]) -> None:
+    """What fits no number would deny nothing, without a word (H29)."""
+    for setting, prefixes, pattern, form in (
+        ("number_prefixes_allowed", allowed, _ALLOWED_PREFIX, "+ and digits, or a short code's first digits"),
+        ("number_prefixes_denied", denied, _PREFIX, "+ and digits, as numbers in E.164 begin"),
+    ):
+        for prefix in prefixes:
+            if pattern.fullmatch(prefix) is None:
+                raise ValueError(f"{setting}: {prefix!r} is not {form}")
+    if region:
+        from signal_gateway.domain.phone_number import is_region  # it takes long to load, and most name no region
+
+        if not is_region(region):
+            raise ValueError(f"region: {region!r} is no country of two capital letters (TR)")
 
 
 def _check_pattern(text: str) -> None:

@@ -17,11 +17,23 @@ from signal_gateway.services.command_settings import CommandsSettings
         ({"ttl_s": 0}, "must be above 0"),
         ({"sms_retries": -1}, "must not be below 0"),
         ({"backoff_jitter": 1.0}, "backoff_jitter"),
+        ({"ttl_s": 61.0, "ttl_max_s": 60.0}, "ttl_s must not be above ttl_max_s"),
+        *(
+            ({"number_prefixes_denied": (text,)}, "number_prefixes_denied")
+            for text in ("90900", "0900", "+44 909", "0044871", "abc", "+", "")
+        ),
+        *(({"number_prefixes_allowed": ("+90", text)}, "number_prefixes_allowed") for text in ("+44 909", "+0", "abc", "")),
+        *(({"region": text}, "no country") for text in ("tr", "XX", "TUR")),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(wrong: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         CommandsSettings(**wrong)
+
+
+def test_prefixes_and_a_region_that_fit_numbers_are_taken():
+    settings = CommandsSettings(region="TR", number_prefixes_allowed=("+90", "4060"), number_prefixes_denied=("+90900", "+1"))
+    assert settings.region == "TR"
 
 
 def test_each_kind_has_its_own_retries():
