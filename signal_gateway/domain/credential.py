@@ -52,6 +52,8 @@ class Credential:
     created_at: int = 0
     expires_at: int | None = None
     revoked_at: int | None = None
+    used_at: int | None = None
+    """Of a device key: when its phone first came with it."""
     role: Role | None = None
     """Of an operator key."""
     scope: Scope = WHOLE_FLEET

@@ -28,7 +28,7 @@ class Principal:
     room_id: str | None = None
     """Of a guest: the one room that it may be in."""
     has_older_keys: bool = False
-    """Whether it came with a key of its own, and has older ones that are to end now."""
+    """Whether it came with a key of its own, and has others that are to end now, or with this one for the first time."""
     expires_at: int | None = None
     """When the link must end, in milliseconds since 1970, UTC; None: never by itself."""
 

@@ -129,7 +129,8 @@ class Authentication:
 
         An enrolment key binds to the device id at first connect, which is on disk before this returns. `wants_device_key` makes the
         device a key of its own; one that comes with such a key has it already and gets no other, until that has served
-        `auth.device_key_days`. The first use of a newer device key revokes the older ones. A device key stands alone: it outlives the
+        `auth.device_key_days`. The first use of a newer device key revokes the others, and ends what the enrolment key is good for: it
+        neither opens links of this device nor gets it keys, until its own are revoked. A device key stands alone: it outlives the
         enrolment key that brought its device in.
         Raises BadCredentials, ClientIdReserved, RateLimited, DatabaseDown, DiskFull.
         """
@@ -154,9 +155,8 @@ class Authentication:
         if wants_device_key and (not is_own_key or self._is_old(credential)):
             device_key = await self._new_device_key(device_id)
         expires_at = credential.expires_at if is_own_key else None
-        principal = Principal(
-            LinkKind.PHONE, device_id, credential.id, has_older_keys=is_own_key and login.older_device_keys > 0, expires_at=expires_at
-        )
+        is_settled = not is_own_key or (login.older_device_keys == 0 and credential.used_at is not None)
+        principal = Principal(LinkKind.PHONE, device_id, credential.id, has_older_keys=not is_settled, expires_at=expires_at)
         await self.retire_older_keys(principal)
         return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)
 
@@ -195,7 +195,7 @@ class Authentication:
         return hmac.compare_digest(self._credentials.digest(token), principal.token_digest)
 
     async def retire_older_keys(self, principal: Principal) -> None:
-        """Whoever came with a newer key of its own needs the older ones no more: they are revoked, their links end (W-31).
+        """Whoever came with a newer key of its own needs the others no more: they are revoked, their links end (W-31).
 
         Called once the link speaks for the client, so that it is not the one that ends. A database that is down leaves it to the next time.
         """
@@ -203,12 +203,12 @@ class Authentication:
             return
         now = self._wall_ms()
         try:
-            gone = await self._writer.call(lambda connection: stored_keys.revoke_older_keys(connection, principal.credential_id, now))
+            gone = await self._writer.call(lambda connection: stored_keys.settle_keys(connection, principal.credential_id, now))
         except (DatabaseDown, DiskFull):
             log.warning("older keys still stand", client_id=principal.client_id, credential_id=principal.credential_id)
             return
         for credential_id in gone:
-            log.info("key replaced by a newer one", client_id=principal.client_id, credential_id=credential_id)
+            log.info("key replaced by another one", client_id=principal.client_id, credential_id=credential_id)
             self._bus.publish(CredentialRevoked(credential_id))
 
     async def _record(self, credential: Credential, login: PhoneLogin, description: DeviceDescription, address: str) -> DeviceRecord:
@@ -299,6 +299,8 @@ def holder_lives(credentials: Credentials, login: ClientLogin, client_id: str, n
     is_client_token = is_same(digest, credentials.client_token(client_id))
     if login.credential_id is None:
         return True
+    if login.has_used_key and (is_enrolment_key or (login.holder is not None and login.holder.kind is CredentialKind.ENROLMENT)):
+        return False
     if login.holder is not None:
         return not login.holder.is_worthless(now_ms)
     return is_enrolment_key or is_client_token
@@ -316,6 +318,8 @@ def _bars_phone(credential: Credential, login: PhoneLogin, device_id: str, now_m
         return "expired" if credential.is_expired(now_ms) else None
     if login.device is None:
         return "expired" if credential.is_expired(now_ms) else None
+    if login.has_used_key:
+        return devices.HAS_OWN_KEY
     return None if login.device.credential_id == credential.id else "bound_elsewhere"
 
 

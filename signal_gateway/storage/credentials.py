@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
 
 from signal_gateway.domain.access import Role, scope_of, scope_values
 from signal_gateway.domain.credential import Credential, CredentialKind
@@ -14,6 +14,7 @@ COLUMNS = tuple(credentials.c[name] for name in Credential.__dataclass_fields__)
 
 # Asked every two seconds for as long as the server lives, so built once: 47 µs a look on SQLite in memory, 217 with the building.
 _IS_REVOKED = credentials.c.revoked_at.is_not(None)
+_used = credentials.alias("used")
 _MARK = select(func.count(), func.coalesce(func.sum(credentials.c.revoked_at), 0)).where(_IS_REVOKED)
 _REVOKED = select(credentials.c.id).where(_IS_REVOKED)
 _ENDED = select(credentials.c.id).where(
@@ -107,16 +108,37 @@ def keep_device_key(connection: Connection, credential: Credential) -> None:
     create(connection, credential, actor=credential.client_id or "")
 
 
-def revoke_older_keys(connection: Connection, credential_id: str, now_ms: int) -> list[str]:
-    """A device or client came with a newer key of its own: revoke those that were before it. Returns their ids."""
+def settle_keys(connection: Connection, credential_id: str, now_ms: int) -> list[str]:
+    """A device or client came with a key of its own: revoke those that it replaces. Returns their ids.
+
+    These are the older ones; and at the first use of a device key every other one, for whoever else was given one by the enrolment key
+    may not be that phone.
+    """
     credential = find(connection, credential_id)
     if credential is None:
         return []
-    older = and_(_live_keys(credential.kind, credential.client_id), credentials.c.created_at < credential.created_at)
-    ids = list(connection.scalars(select(credentials.c.id).where(older)))
-    for older_id in ids:
-        revoke(connection, older_id, credential.client_id or "", now_ms)
+    is_first_use = credential.kind is CredentialKind.DEVICE and credential.used_at is None
+    replaced = and_(
+        _live_keys(credential.kind, credential.client_id),
+        credentials.c.id != credential_id if is_first_use else credentials.c.created_at < credential.created_at,
+    )
+    if is_first_use:
+        connection.execute(update(credentials).where(credentials.c.id == credential_id).values(used_at=now_ms))
+    ids = list(connection.scalars(select(credentials.c.id).where(replaced)))
+    for replaced_id in ids:
+        revoke(connection, replaced_id, credential.client_id or "", now_ms)
     return ids
+
+
+def has_used_key(device_id: Any) -> Any:
+    """The condition that a phone has come with a key of its own which is not revoked: then no enrolment key speaks for it (W-31).
+
+    That such a key has expired changes nothing: whoever may revoke it decides.
+    """
+    used = _used.c
+    return exists().where(
+        used.client_id == device_id, used.kind == CredentialKind.DEVICE.value, used.revoked_at.is_(None), used.used_at > 0
+    )
 
 
 def _live_keys(kind: CredentialKind, client_id: str | None) -> Any:

@@ -22,6 +22,8 @@ VERSION_CHARS = 32
 AGENT = "agent"
 RESERVED = "reserved"
 """Why an id of guests is not brought in."""
+HAS_OWN_KEY = "has_own_key"
+"""Why an enrolment key does not speak for a phone any more."""
 DESCRIPTION = ("device_group", "sitename", "queue_name", "manufacturer", "model")
 
 
@@ -81,6 +83,8 @@ class PhoneLogin:
     """Live keys of the same device that are older than `credential`."""
     bound_group: str | None = None
     """The group of the enrolment key that brought the device in."""
+    has_used_key: bool = False
+    """Whether it has come with a key of its own, which is not revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class ClientLogin:
     older_keys: int = 0
     """Live keys of the same client that are older than `credential`."""
     registered_at: int | None = None
+    has_used_key: bool = False
+    """Whether a phone of this id has come with a key of its own, which is not revoked."""
 
 
 _DEVICE_COLUMNS = (
@@ -126,6 +132,7 @@ _PHONE_LOGIN = select(
     *KEY_COLUMNS,
     _older_keys(CredentialKind.DEVICE, "device"),
     _holders.c.device_group,
+    stored_keys.has_used_key(bindparam("device")),
     *_DEVICE_COLUMNS,
 ).select_from(
     _nobody.outerjoin(credentials, credentials.c.id == bindparam("key"))
@@ -139,6 +146,7 @@ _CLIENT_LOGIN = select(
     *(_holders.c[column.name] for column in KEY_COLUMNS),
     _older_keys(CredentialKind.CLIENT, "client"),
     registrations.c.registered_at,
+    stored_keys.has_used_key(bindparam("client")),
 ).select_from(
     _nobody.outerjoin(credentials, credentials.c.id == bindparam("key"))
     .outerjoin(registrations, registrations.c.device_id == bindparam("client"))
@@ -153,8 +161,9 @@ _IS_KNOWN = select(
 def find_phone(connection: Connection, device_id: str, key_id: str) -> PhoneLogin:
     """A phone at the door, in one statement."""
     row = connection.execute(_PHONE_LOGIN, {"device": device_id, "key": key_id}).one()
-    older, bound_group, *device = row[len(KEY_COLUMNS) :]
-    return PhoneLogin(stored_keys.credential_of(row), None if device[0] is None else DeviceRecord(*device), older, bound_group)
+    older, bound_group, has_used_key, *device = row[len(KEY_COLUMNS) :]
+    record = None if device[0] is None else DeviceRecord(*device)
+    return PhoneLogin(stored_keys.credential_of(row), record, older, bound_group, bool(has_used_key))
 
 
 def find_client(connection: Connection, client_id: str, key_id: str) -> ClientLogin:
@@ -162,7 +171,8 @@ def find_client(connection: Connection, client_id: str, key_id: str) -> ClientLo
     row = connection.execute(_CLIENT_LOGIN, {"client": client_id, "key": key_id}).one()
     digest, credential_id, *rest = row[len(KEY_COLUMNS) :]
     holder = stored_keys.credential_of(rest)
-    return ClientLogin(stored_keys.credential_of(row), None if digest is None else bytes(digest), credential_id, holder, *rest[-2:])
+    kept_digest = None if digest is None else bytes(digest)
+    return ClientLogin(stored_keys.credential_of(row), kept_digest, credential_id, holder, rest[-3], rest[-2], bool(rest[-1]))
 
 
 def find_device(connection: Connection, device_id: str) -> DeviceRecord | None:
@@ -185,6 +195,8 @@ def enrol(connection: Connection, record: DeviceRecord, credential: Credential |
     """
     known = find_device(connection, record.device_id)
     if known is not None:
+        if connection.scalar(select(stored_keys.has_used_key(record.device_id))):
+            return HAS_OWN_KEY
         return None if known.credential_id == record.credential_id else "bound_elsewhere"
     if is_guest_id(record.device_id):
         return RESERVED

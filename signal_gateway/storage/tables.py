@@ -33,6 +33,7 @@ credentials = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),  # bars new devices of an enrolment key; ends a client or device key
     Column("revoked_at", BigInteger),
+    Column("used_at", BigInteger),  # of a device key: when its phone first came with it; from then on no enrolment key opens a link for it
     Index("ix_credentials_revoked_at", "revoked_at"),
     Index("ix_credentials_client_id", "client_id"),
     Index(

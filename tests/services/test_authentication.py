@@ -138,20 +138,47 @@ async def test_a_device_key_is_good_for_its_device_alone_and_outlives_the_enrolm
     assert device_key not in repr(admission)
 
 
-async def test_an_unused_device_key_replaces_nothing_and_its_first_use_revokes_the_older(autojump_clock: MockClock, services: Services):
-    first = (await services.phone(wants_key=True)).device_key
-    lost = (await services.phone(wants_key=True)).device_key
-    newest = (await services.phone(wants_key=True)).device_key
-    first_id = (await services.phone(first)).principal.credential_id
-    await refusal_of(services.phone(lost))  # dropped, never used: at most one key waits for its first use
+@pytest.mark.parametrize("used", ["first", "newest"])
+async def test_an_unused_device_key_replaces_nothing_and_the_first_that_is_used_revokes_the_other(
+    autojump_clock: MockClock, services: Services, used: str
+):
+    keys = {name: (await services.phone(wants_key=True)).device_key or "" for name in ("first", "lost", "newest")}
+    await refusal_of(services.phone(keys["lost"]))  # dropped, never used: at most one key waits for its first use
+    assert services.of(CredentialRevoked) == []
 
-    await services.phone(newest)
+    await services.phone(keys.pop(used))
 
-    assert services.of(CredentialRevoked) == [CredentialRevoked(first_id)]
-    await refusal_of(services.phone(first))
+    keys.pop("lost")
+    ((_, other),) = keys.items()
+    assert services.of(CredentialRevoked) == [CredentialRevoked(other.split("_")[1])]
+    await refusal_of(services.phone(other))
+
+
+async def test_once_a_phone_has_used_its_own_key_the_enrolment_key_of_its_group_is_not_it(autojump_clock: MockClock, services: Services):
+    """Whoever holds the group's key could otherwise pass for it still, and lock it out by a newer key."""
+    own = (await services.phone(wants_key=True)).device_key or ""
+    await services.phone(wants_key=True)  # the answer may have been lost
+    admission = await services.phone(own)
+    await refusal_of(services.phone())
+    await refusal_of(services.phone(wants_key=True))
+    await refusal_of(services.register("phone-1", ENROLMENT_KEY))
+    await services.phone(device_id="phone-2")  # another one of the group
     services.writer.calls = 0
-    await services.phone(newest)
+    await services.phone(own)
     assert services.writer.calls == 0
+    await services.credentials.revoke(admission.principal.credential_id)
+    assert (await services.phone(wants_key=True)).device_key is not None
+
+
+async def test_an_agents_record_by_the_enrolment_key_falls_to_the_phone_that_has_a_key_of_its_own(
+    autojump_clock: MockClock, services: Services
+):
+    own = (await services.phone(wants_key=True)).device_key or ""
+    await services.register("phone-1", ENROLMENT_KEY)
+    await services.authentication.agent("phone-1", ENROLMENT_KEY, ADDRESS)
+    await services.phone(own)
+    await refusal_of(services.authentication.agent("phone-1", ENROLMENT_KEY, ADDRESS))
+    await refusal_of(services.register("phone-1", ENROLMENT_KEY))
 
 
 async def test_a_phone_that_has_a_device_key_gets_no_other(autojump_clock: MockClock, services: Services):

@@ -76,7 +76,10 @@ def test_a_device_has_one_key_in_use_and_one_that_waits_for_its_first_use(connec
     newest = credentials.find(connection, "c")
     assert newest is not None
     assert newest.created_at == 101  # later than the first, though made in the same millisecond
-    assert credentials.revoke_older_keys(connection, "c", 300) == ["a"]
+    assert credentials.settle_keys(connection, "c", 300) == ["a"]
     assert live(connection) == ["c"]
-    assert credentials.revoke_older_keys(connection, "c", 300) == []
-    assert credentials.revoke_older_keys(connection, "nobody", 300) == []
+    assert credentials.settle_keys(connection, "c", 400) == []
+    assert credentials.settle_keys(connection, "nobody", 300) == []
+    used = credentials.find(connection, "c")
+    assert used is not None
+    assert used.used_at == 300
