@@ -155,8 +155,8 @@ async def _submit_all(desk: Desk, items: Sequence[BatchItem], operator: Operator
             requests.append(BadRequest(_wrong_data(error), "invalid_field"))
     good = [request for request in requests if isinstance(request, CommandRequest)]
     if key is not None:
-        await desk.commands.check_keys([_key_of_item(key, number) for number in range(BATCH_MAX)], good, operator)
-    answers = iter(await desk.commands.submit_many(good, operator) if good else [])
+        await desk.commands.check_key(key, good, operator)
+    answers = iter(await desk.commands.submit_many(good, operator, key) if good else [])
     return [_result(request if isinstance(request, GatewayError) else next(answers)) for request in requests]
 
 

@@ -139,6 +139,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """How long it lived at first, once it was requeued: so long it lives again."""
     fan_out_id: str | None = None
     """Of one that was asked for together with others, one for each phone of a group: the `message_id` of the first of them."""
+    key_id: str | None = None
+    """Of one that was asked for under an idempotency key: what stands for this key of this operator, a UUID."""
 
     @property
     def uses_sim(self) -> bool:

@@ -29,15 +29,28 @@ class CommandIds:
 
 
 class Keeping:
-    """What one request came to, given to the writer. `settled` hears of it as soon as it is on disk, whoever still waits."""
+    """What one request came to, given to the writer. `settled` hears of it as soon as it is on disk, whoever still waits.
 
-    __slots__ = ("_came", "_is_there", "_settled", "request")
+    `key_id` is made of the idempotency key, if there is one, which `is_alone` where it stands for no other request.
+    """
 
-    def __init__(self, request: CommandRequest, settled: Callable[[Kept | KeptFanOut], None]) -> None:
+    __slots__ = ("_came", "_is_there", "_settled", "is_alone", "key_id", "message_id", "request")
+
+    def __init__(
+        self, request: CommandRequest, message_id: str, key_id: str | None, is_alone: bool, settled: Callable[[Kept | KeptFanOut], None]
+    ) -> None:
         self.request = request
+        self.message_id = message_id
+        self.key_id = key_id
+        self.is_alone = is_alone
         self._settled = settled
         self._came: Kept | KeptFanOut | Exception | None = None
         self._is_there = trio.Event()
+
+    @property
+    def own_key_id(self) -> str | None:
+        """What stands for the key, where whatever is kept under it must be what this request asks for."""
+        return self.key_id if self.is_alone else None
 
     def done(self, came: Kept | KeptFanOut | Exception) -> None:
         """The writer has an answer; after a commit of unknown outcome it may have another one later."""
@@ -72,12 +85,14 @@ def within(operator: Operator, commands: Sequence[Command]) -> tuple[Command, ..
     return seen
 
 
-def check_is_the_same(known: Sequence[Command], request: CommandRequest) -> None:
+def check_is_the_same(known: Sequence[Command], keeping: Keeping) -> None:
     """Refuse an id or key that stands for something else. Raises IdTaken, KeyReused."""
-    asked = digest(request)
-    if all(command.digest == asked for command in known):
+    asked, first = digest(keeping.request), known[0]
+    is_known = keeping.message_id in (first.message_id, first.fan_out_id)
+    if is_known and all(command.digest == asked for command in known):
         return
-    raise KeyReused if request.message_id is None else IdTaken
+    is_of_key = keeping.key_id is not None and first.key_id == keeping.key_id
+    raise KeyReused if is_of_key or keeping.request.message_id is None else IdTaken
 
 
 def digest(request: CommandRequest) -> bytes:

@@ -94,12 +94,14 @@ class Commands:
 
         Raises InvalidCommand, DeviceNotFound, IdTaken, KeyReused, QueueFull, DatabaseDown, DiskFull.
         """
-        result = await self._kept(await self._begin(request, operator), operator)
+        result = await self._kept(await self._begin(self._keeping(request, operator, request.idempotency_key), operator), operator)
         assert isinstance(result, Command)  # noqa: S101 - nothing else was begun
         return result
 
-    async def submit_many(self, requests: Sequence[CommandRequest], operator: Operator) -> list[Command | FanOut | GatewayError]:
-        """Each by itself, in this order: what one is refused for hinders no other.
+    async def submit_many(
+        self, requests: Sequence[CommandRequest], operator: Operator, key: str | None = None
+    ) -> list[Command | FanOut | GatewayError]:
+        """Each by itself, in this order: what one is refused for hinders no other. `key` stands for all of them: see `check_key`.
 
         One of FOR_EACH to a group is a command for every phone of the group that the operator may command: all of them are kept or none.
         Together they are at most `commands.fan_out_max`.
@@ -107,12 +109,13 @@ class Commands:
         begun: list[Keeping | GatewayError] = []
         room = self._settings.fan_out_max
         for request in requests:
+            asked = self._keeping(request, operator, key)
             try:
                 if request.kind in FOR_EACH and request.target.device_group is not None:
-                    keeping, taken = await self._begin_fan_out(request, operator, room)
+                    keeping, taken = await self._begin_fan_out(asked, operator, room)
                     room -= taken
                 else:
-                    keeping = await self._begin(request, operator)
+                    keeping = await self._begin(asked, operator)
                 begun.append(keeping)
             except GatewayError as error:
                 begun.append(error)
@@ -124,46 +127,51 @@ class Commands:
                 results.append(error)
         return results
 
-    async def check_keys(self, keys: Sequence[str], requests: Sequence[CommandRequest], operator: Operator) -> None:
-        """Whether what is known under any of these keys is what one of `requests` asks for. Raises KeyReused, DatabaseDown."""
-        asked = {self._id_of(request, operator): digest(request) for request in requests if request.message_id is None}
-        ids = [self._id_under(key, operator) for key in keys]
-        known = await self._database.read(lambda connection: kept.digests_of(connection, ids))
+    async def check_key(self, key: str, requests: Sequence[CommandRequest], operator: Operator) -> None:
+        """Whether all that is known under this key is what one of `requests` asks for. Raises KeyReused, DatabaseDown."""
+        asked = {self._id_of(request, operator): digest(request) for request in requests}
+        key_id = self._id_under(key, operator)
+        known = await self._database.read(lambda connection: kept.asked_under(connection, key_id))
         if any(asked.get(message_id) != each for message_id, each in known.items()):
             self._refused.add(KeyReused.reason)
             raise KeyReused
 
-    async def _begin(self, request: CommandRequest, operator: Operator) -> Keeping:
+    def _keeping(self, request: CommandRequest, operator: Operator, key: str | None) -> Keeping:
+        key_id = None if key is None else self._id_under(key, operator)
+        return Keeping(request, self._id_of(request, operator), key_id, key == request.idempotency_key, self._settled)
+
+    async def _begin(self, keeping: Keeping, operator: Operator) -> Keeping:
         """Look a request through, and give it to the writer."""
-        keeping = Keeping(request, self._settled)
+        request = keeping.request
         try:
             try:
-                draft = await self._draft(request, operator)
+                draft = await self._draft(keeping, operator)
             except (DeviceNotFound, SessionNotOpen):  # perhaps since: what was accepted before then still was
                 if request.message_id is None and request.idempotency_key is None:
                     raise
-                known = await self._database.read(partial(kept.find, message_id=self._id_of(request, operator)))
+                find = partial(kept.find_asked, message_id=keeping.message_id, key_id=keeping.own_key_id)
+                known = await self._database.read(find)
                 if known is None or known.created_by != operator.subject:
                     raise
                 keeping.done(Kept(known, False))
                 return keeping
-            if not self._writer.post(kept.keep, draft, keeping.done, lasts=False):
+            keep = kept.keep if keeping.own_key_id is None else kept.keep_keyed
+            if not self._writer.post(keep, draft, keeping.done, lasts=False):
                 raise DatabaseDown
         except GatewayError as error:
             self._refused.add(error.reason)
             raise
         return keeping
 
-    async def _begin_fan_out(self, request: CommandRequest, operator: Operator, room: int) -> tuple[Keeping, int]:
+    async def _begin_fan_out(self, keeping: Keeping, operator: Operator, room: int) -> tuple[Keeping, int]:
         """The same of one for every phone of a group. Also returns how many commands that is.
 
         What the same request came to before is looked up first: it stands, whoever is in the group by now. The writer looks again, for
         the same request may be under way.
         """
-        keeping = Keeping(request, self._settled)
+        request, message_id = keeping.request, keeping.message_id
         try:
             checked = self._checks.check(request)
-            message_id = self._id_of(request, operator)
             if known := await self._database.read(partial(kept.fan_out_of, message_id=message_id)):
                 check_fits(len(known), room)
                 keeping.done(KeptFanOut(known, False))
@@ -172,11 +180,13 @@ class Commands:
             phones = await self._database.read(lambda connection: fleet.find_phones(connection, operator.scope, group, room + 1))
             check_fits(len(phones), room)
             self._check_is_room(len(phones))
-            first = self._made(request, operator, checked, message_id, group, None)
+            first = self._made(keeping, operator, checked, group, None)
             together = [msgspec.structs.replace(first, device_id=phones[0], any_device=False, scope=None, fan_out_id=message_id)]
             for device_id in phones[1:]:
                 own_id = self._fresh_id()
-                together.append(msgspec.structs.replace(together[0], id=self._ids.next(), message_id=own_id, device_id=device_id))
+                together.append(
+                    msgspec.structs.replace(together[0], id=self._ids.next(), message_id=own_id, device_id=device_id, key_id=None)
+                )
             if not self._writer.post(kept.keep_fan_outs, tuple(together), keeping.done, lasts=False):
                 raise DatabaseDown
         except GatewayError as error:
@@ -192,7 +202,7 @@ class Commands:
             known = await keeping.result()
             commands = known.commands if isinstance(known, KeptFanOut) else (known.command,)
             if not known.is_new:
-                check_is_the_same(commands, keeping.request)
+                check_is_the_same(commands, keeping)
             if isinstance(known, KeptFanOut):
                 return FanOut(within(operator, commands))
         except GatewayError as error:
@@ -211,9 +221,9 @@ class Commands:
             self._limits.add("commands.open_max")
             raise QueueFull
 
-    async def _draft(self, request: CommandRequest, operator: Operator) -> Command:
-        checked = self._checks.check(request)
-        target = request.target
+    async def _draft(self, keeping: Keeping, operator: Operator) -> Command:
+        request = keeping.request
+        checked, target = self._checks.check(request), request.target
         group = target.device_group
         if target.device_id is not None:
             device = await self._directory.find(target.device_id)
@@ -229,11 +239,10 @@ class Commands:
         sim_slot = request.sim_slot
         if request.kind is CommandKind.USSD_REPLY:
             sim_slot = await self._sim_of_session(target.device_id or "", checked.session_id, sim_slot)
-        return self._made(request, operator, checked, self._id_of(request, operator), group, sim_slot)
+        return self._made(keeping, operator, checked, group, sim_slot)
 
-    def _made(
-        self, request: CommandRequest, operator: Operator, checked: Checked, message_id: str, group: str | None, sim_slot: int | None
-    ) -> Command:
+    def _made(self, keeping: Keeping, operator: Operator, checked: Checked, group: str | None, sim_slot: int | None) -> Command:
+        request, message_id = keeping.request, keeping.message_id
         target, now = request.target, self._wall_ms()
         expires_at = now + round(1000 * (request.ttl_s or self._settings.ttl_s))
         if request.not_before is not None and request.not_before >= expires_at:
@@ -265,6 +274,7 @@ class Commands:
             digest=digest(request),
             created_by=operator.subject,
             created_at=now,
+            key_id=keeping.key_id,
         )
 
     def _id_of(self, request: CommandRequest, operator: Operator) -> str:

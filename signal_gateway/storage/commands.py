@@ -26,6 +26,7 @@ _BY_ID = _ALL.where(commands.c.message_id == bindparam("message_id"))
 _OF_FAN_OUT = _ALL.where(or_(commands.c.message_id == bindparam("message_id"), commands.c.fan_out_id == bindparam("message_id"))).order_by(
     commands.c.id
 )
+_ASKED = _ALL.where(or_(commands.c.message_id == bindparam("message_id"), commands.c.key_id == bindparam("key_id")))
 _BY_IDS = PreparedLookUp(_ALL.with_for_update(), commands.c.message_id)
 _DUE = (
     _ALL.where(
@@ -91,6 +92,18 @@ def keep(connection: Connection, new: Sequence[Command]) -> list[Kept]:
     return [Kept(command, True) for command in new]
 
 
+def keep_keyed(connection: Connection, new: Sequence[Command]) -> list[Kept]:
+    """The same of commands that were asked for under an idempotency key: one under whose key something else is kept is not written either,
+    and that is returned. Each is looked for by itself, since what is found under one key need not break any rule of the table."""
+    kept: list[Kept] = []
+    for command in new:
+        known = find_asked(connection, command.message_id, command.key_id)
+        if known is None:
+            _insert(connection, [command])
+        kept.append(Kept(known or command, known is None))
+    return kept
+
+
 def keep_fan_outs(connection: Connection, new: Sequence[tuple[Command, ...]]) -> list[KeptFanOut]:
     """The same of several commands at once, of which all are written or none. The first has the id of their request, so a command of
     whatever kind that has this id already is found, and finds it."""
@@ -144,6 +157,12 @@ def find(connection: Connection, message_id: str) -> Command | None:
     return None if row is None else command_of(row)
 
 
+def find_asked(connection: Connection, message_id: str, key_id: str | None) -> Command | None:
+    """The command of this id, else the one that was asked for under this key."""
+    found = [command_of(row) for row in connection.execute(_ASKED, {"message_id": message_id, "key_id": key_id})]
+    return next((command for command in found if command.message_id == message_id), found[0] if found else None)
+
+
 def find_seen(connection: Connection, scope: Scope, message_id: str) -> Command | None:
     """One command, if it is of this part of the fleet."""
     row = connection.execute(_ALL.where(commands.c.message_id == message_id, *_seen_by(scope))).first()
@@ -156,9 +175,9 @@ def find_many(connection: Connection, message_ids: Sequence[str]) -> dict[str, C
     return {command.message_id: command for command in map(command_of, rows)}
 
 
-def digests_of(connection: Connection, message_ids: Sequence[str]) -> dict[str, bytes]:
-    """What was asked for under these ids; those that are not there are left out."""
-    query = select(commands.c.message_id, commands.c.digest).where(commands.c.message_id.in_(message_ids))
+def asked_under(connection: Connection, key_id: str) -> dict[str, bytes]:
+    """The digests of what was asked for under this key, by message_id."""
+    query = select(commands.c.message_id, commands.c.digest).where(commands.c.key_id == key_id)
     return {message_id: bytes(digest) for message_id, digest in connection.execute(query)}
 
 

@@ -183,6 +183,7 @@ commands = Table(
     Column("result", JSON),
     Column("life_ms", BigInteger),  # how long it lived at first; NULL until it is requeued
     Column("fan_out_id", String(128)),  # of a command for every phone of a group: the message_id of the first of them
+    Column("key_id", String(36)),  # of one that was asked for under an Idempotency-Key: made of that and of its operator
     Index("ix_commands_device_id_id", "device_id", "id"),
     Index(
         "ix_commands_not_before",
@@ -203,6 +204,12 @@ commands = Table(
         "fan_out_id",
         sqlite_where=text("fan_out_id IS NOT NULL"),
         postgresql_where=text("fan_out_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_commands_key_id",
+        "key_id",
+        sqlite_where=text("key_id IS NOT NULL"),
+        postgresql_where=text("key_id IS NOT NULL"),
     ),
 )
 

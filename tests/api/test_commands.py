@@ -1,5 +1,6 @@
 """Commands over HTTP: the seed's calls, ids and keys, many at once, their life, and what is refused."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -76,6 +77,51 @@ async def test_a_key_makes_one_command_and_another_body_under_it_is_refused(auto
     assert (await api.call("POST", "/api/devices/phone-1/send-sms", named)).json["message_id"] == "mine"
     assert (await api.call("POST", "/api/devices/phone-1/send-sms", {**named, "message": "x"})).status == 409
     assert len((await api.call("GET", "/api/commands")).json["items"]) == 2
+
+
+async def test_a_key_is_looked_up_whatever_else_names_the_command_and_on_whichever_route(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1")
+
+    async def send(body: Mapping[str, object], key: str) -> tuple[int, str]:
+        answered = await api.call("POST", "/api/devices/phone-1/send-sms", body, headers={"idempotency-key": key})
+        return answered.status, answered.json.get("message_id") or answered.json["code"]
+
+    async def send_many(key: str, *bodies: Mapping[str, object]) -> int:
+        items = [
+            {"to": {"device": "phone-1"}, "kind": "send_sms", "data": {"phone_number": "+905551234567", "message": "hello"}, **body}
+            for body in bodies
+        ]
+        return (await api.call("POST", "/api/commands", items, headers={"idempotency-key": key})).status
+
+    first, reused = {**SMS, "message_id": "r6-1"}, (422, "idempotency_key_reused")
+    assert await send(first, "k") == await send(first, "k") == (202, "r6-1")
+    for other in ({**SMS, "message_id": "r6-2"}, {**first, "message": "other"}, SMS, {**SMS, "message": "other"}):
+        assert await send(other, "k") == reused
+    assert await send(first, "another") == (202, "r6-1")
+    assert await send({**first, "message": "other"}, "another") == (409, "message_id_taken")
+    assert await send_many("k", {}) == 422
+    assert await send_many("many", {"message_id": "m-1"}, {}) == await send_many("many", {"message_id": "m-1"}, {}) == 200
+    assert await send_many("many", {"message_id": "m-2"}, {}) == 422
+    assert await send(SMS, "many") == reused
+    assert (await send(SMS, "many/0"))[0] == 202
+    assert len((await api.call("GET", "/api/commands")).json["items"]) == 4
+    assert (await api.call("DELETE", "/api/devices/phone-1")).status == 200
+    assert await send(first, "k") == (202, "r6-1")
+    assert await send({**SMS, "message_id": "r6-2"}, "k") == reused
+
+
+async def test_of_two_that_come_at_once_under_one_key_one_is_kept(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1")
+    statuses: list[int] = []
+
+    async def send(message_id: str) -> None:
+        body = {**SMS, "message_id": message_id}
+        statuses.append((await api.call("POST", "/api/devices/phone-1/send-sms", body, headers={"idempotency-key": "k"})).status)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(send, f"m-{number}")
+    assert sorted(statuses) == [202, 422, 422, 422, 422]
 
 
 async def test_many_at_once_each_with_its_own_result(autojump_clock: MockClock, api: Api):
