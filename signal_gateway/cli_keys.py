@@ -39,6 +39,7 @@ def create(
     label: Annotated[str, typer.Option(help="What people call it.")] = "",
     client_id: Annotated[str | None, typer.Option("--client-id", help="The one id that a client or device key is for.")] = None,
     group: Annotated[str | None, typer.Option(help="The group that devices of an enrolment key join.")] = None,
+    sitename: Annotated[str, typer.Option(help="With --qr: the site that phones are told they are at.")] = "",
     max_devices: Annotated[int | None, typer.Option(min=1, help="How many devices an enrolment key brings in.")] = None,
     expires_days: Annotated[float | None, typer.Option(min=0.0, help="After so many days it brings nobody new in.")] = None,
     role: Annotated[RoleName | None, typer.Option(help="Of an operator key: what it may do.")] = None,
@@ -60,6 +61,8 @@ def create(
         raise CommandFailed("--group and --max-devices are for enrolment keys")
     if qr and kind is not Kind.ENROLMENT:
         raise CommandFailed("--qr draws an enrolment key: phones read no other")
+    if sitename and not qr:
+        raise CommandFailed("--sitename is told by the code that --qr draws")
     settings = read_config(config)
     expires_at = None if expires_days is None else wall_ms() + round(expires_days * MS_PER_DAY)
 
@@ -80,7 +83,7 @@ def create(
 
     key_id, secret = _with_credentials(settings, work)
     if qr:
-        _draw(settings, secret, group)
+        _draw(settings, secret, group, sitename)
     print(f"{kind.value} key {key_id}: this is the only time that it is shown")
     print(secret)
 
@@ -137,7 +140,7 @@ def _with_credentials(config: "Config", work: "Callable[[Credentials], Awaitable
     return trio.run(run)
 
 
-def _draw(config: "Config", key: str, group: str | None) -> None:
+def _draw(config: "Config", key: str, group: str | None, sitename: str) -> None:
     """The code of T-36 in half blocks, for a phone that is held before the screen. Where phones connect: `server.public_url`, or here."""
     import segno
 
@@ -145,13 +148,18 @@ def _draw(config: "Config", key: str, group: str | None) -> None:
 
     scheme = "wss" if config.server.tls_enabled else "ws"
     url = config.server.public_url or f"{scheme}://{config.server.host}:{config.server.port}/ws"
-    text = provisioning_text(provisioning_data(key, url, config.phones, wall_ms(), group or ""))
+    text = provisioning_text(provisioning_data(key, url, config.phones, wall_ms(), group or "", sitename))
     segno.make_qr(text, error="l").terminal(compact=True)
     print(f"It leads to {url}")
 
 
 def _row(credential: "Credential", now_ms: int) -> tuple[str, ...]:
     state = "revoked" if credential.revoked_at is not None else "expired" if credential.is_expired(now_ms) else "live"
+    if credential.role is not None:
+        scope = credential.scope
+        named = sorted(scope.devices or ()) + [f"group {group}" for group in sorted(scope.groups or ())]
+        held = f"{credential.role.value} of {'the whole fleet' if scope.is_whole_fleet else ', '.join(named)}"
+        return credential.id, credential.kind.value, held, state, _day(credential.created_at), credential.label
     devices = f"at most {credential.max_devices} devices" if credential.max_devices is not None else "any device"
     scope = credential.client_id or " of ".join(filter(None, (devices, credential.device_group)))
     return credential.id, credential.kind.value, scope, state, _day(credential.created_at), credential.label

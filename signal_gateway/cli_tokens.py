@@ -40,7 +40,11 @@ def issue(
     groups: GroupsOption = None,
     expires: Annotated[
         float | None,
-        typer.Option(parser=seconds_of, metavar="30d|12h|45m|90s", help="How long it is good for; else auth.token_expiry seconds."),
+        typer.Option(
+            parser=seconds_of,
+            metavar="30d|12h|45m|90s",
+            help="How long it is good for; else auth.token_expiry seconds. Its bearer may get newer ones.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -69,15 +73,24 @@ def revoke(
 ) -> None:
     """Revoke a token and those refreshed from it. A running server refuses them within 5 seconds, and ends their links."""
 
-    async def work(operators: "Operators") -> bool:
+    from signal_gateway.services.tokens import is_token_id
+
+    async def work(operators: "Operators") -> tuple[bool, bool]:
         found = operators.token_id_of(token_id) if "." in token_id else token_id
         if found is None:
-            raise CommandFailed("this is no token of this gateway, or its time is over already")
-        return await operators.revoke(found)
+            raise CommandFailed("this is no token of this gateway")
+        if not is_token_id(found):
+            raise CommandFailed("this is no id of a token: it has 8 to 64 letters, digits, - and _")
+        return await operators.revoke(found), "." in token_id or await operators.has_issued(found)
 
-    if not _with_operators(read_config(config), work):
+    is_new, is_known = _with_operators(read_config(config), work)
+    if not is_new:
         raise CommandFailed("this token was revoked before")
-    print("revoked")
+    print(
+        "revoked"
+        if is_known
+        else "revoked; but of a token of this id nothing is known here: if it is not of a room, see whether it is right"
+    )
 
 
 def _with_operators(config: "Config", work: "Callable[[Operators], Awaitable[R]]") -> R:

@@ -125,6 +125,7 @@ def test_the_default_configuration_can_be_printed_and_read_again(run, tmp_path):
         ["key", "create", "--kind", "client", "--client-id", "a", "--qr"],
         ["key", "create", "--kind", "operator"],
         ["key", "create", "--role", "viewer"],
+        ["key", "create", "--sitename", "x"],
         ["key", "create", "--kind", "device", "--client-id", "a", "--group", "g"],
     ],
 )
@@ -139,9 +140,9 @@ def test_a_code_in_the_terminal_is_what_phones_read(run, monkeypatch):
     """Drawn once more from the object of T-36, with the key that was shown, it looks the same."""
     monkeypatch.setattr("signal_gateway.cli_keys.wall_ms", lambda: 1_767_225_600_000)
     monkeypatch.setenv("SIGNAL_GATEWAY_SERVER__PUBLIC_URL", "wss://gateway.example/ws")
-    code, out, _ = run("key", "create", "--qr", "--group", "shop")
+    code, out, _ = run("key", "create", "--qr", "--group", "shop", "--sitename", "Wien 7")
     drawn, _, rest = out.partition("It leads to wss://gateway.example/ws\n")
-    data = provisioning_data(rest.splitlines()[-1], "wss://gateway.example/ws", PhoneSettings(), 1_767_225_600_000, "shop")
+    data = provisioning_data(rest.splitlines()[-1], "wss://gateway.example/ws", PhoneSettings(), 1_767_225_600_000, "shop", "Wien 7")
     expected = io.StringIO()
     segno.make_qr(provisioning_text(data), error="l").terminal(expected, compact=True)
     assert (code, drawn) == (0, expected.getvalue())

@@ -181,6 +181,35 @@ def test_a_token_that_is_good_for_no_time_is_refused(folder, capsys, text):
     assert "is no length of time like 30d" in capsys.readouterr().err
 
 
+def test_a_token_is_revoked_by_its_id_or_itself_and_what_can_be_neither_is_not(folder, capsys):
+    def revoke(text: str) -> tuple[int, str]:
+        code = main(["token", "revoke", text])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    for text in ("abc", "", "a b c d e f g", "x" * 65):
+        assert revoke(text) == (2, "error: this is no id of a token: it has 8 to 64 letters, digits, - and _\n")
+    assert revoke("no.token.ofours") == (2, "error: this is no token of this gateway\n")
+    tokens: list[tuple[str, str]] = []
+    for _ in range(2):
+        main(["token", "issue", "--subject", "eve"])
+        head, token = capsys.readouterr().out.splitlines()
+        tokens.append((head.split()[2], token))
+    assert revoke(tokens[0][0]) == revoke(tokens[1][1]) == (0, "revoked\n")
+    assert revoke(tokens[1][0]) == (2, "error: this token was revoked before\n")
+    assert revoke(tokens[0][0] + "x")[1].startswith("revoked; but of a token of this id nothing is known here")
+
+
+def test_a_listed_operator_key_shows_what_it_may_do_and_where(folder, capsys):
+    main(["key", "create", "--kind", "operator", "--role", "operator", "--groups", "north,east", "--devices", "d-1"])
+    main(["key", "create", "--kind", "operator", "--role", "viewer"])
+    capsys.readouterr()
+    main(["key", "list"])
+    listed = capsys.readouterr().out
+    assert "operator  operator of d-1, group east, group north  live" in listed
+    assert "operator  viewer of the whole fleet  " in listed
+
+
 def test_a_whole_key_given_as_an_id_is_not_repeated(folder, capsys):
     secret = "sgk_abcdefghijkl_" + "s" * 43
     assert main(["key", "revoke", secret]) == 2

@@ -133,7 +133,7 @@ class Operators:
             token_id = f"{family}{OF_FAMILY}{token_id}"
         now = self._wall_ms()
         token = self._signer.sign(subject, role, scope, token_id, now // 1000, expires_s)
-        entry = AuditEntry(now, actor, "token_issue", token_id, "ok", detail=f"{role.value} token for {subject}")
+        entry = AuditEntry(now, actor, tokens.ISSUED, token_id, "ok", detail=f"{role.value} token for {subject}")
         await self._database.write(lambda connection: write_audit(connection, entry))
         log.info("token issued", token_id=token_id, subject=subject, role=role.value, actor=actor)
         return token
@@ -161,10 +161,14 @@ class Operators:
             self._bus.publish(CredentialRevoked(f"{BY_TOKEN}{token_id}"))
         return revoked
 
+    async def has_issued(self, token_id: str) -> bool:
+        """Whether the audit trail tells of a token of this id; of those of rooms, and of old ones, it does not. Raises DatabaseDown."""
+        return await self._database.read(lambda connection: tokens.was_issued(connection, family_of(token_id)))
+
     def token_id_of(self, token: str) -> str | None:
         """The id by which a token of ours is revoked, be it live or not; None for anything else."""
         try:
-            return self._signer.read(token, self._wall_ms()).credential_id.removeprefix(BY_TOKEN)
+            return self._signer.id_of(token, self._wall_ms())
         except BadCredentials:
             return None
 

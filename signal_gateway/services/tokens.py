@@ -4,6 +4,7 @@ A token is a JWT (RFC 7519) signed with HS256 and nothing else, in a header that
 address to fetch one from, no second algorithm to be talked into. Its claims have exactly the types that we wrote.
 """
 
+import re
 import warnings
 from typing import Annotated, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ BY_TOKEN = "jti:"  # noqa: S105 - no secret
 """How the credential id of an operator begins who came with a token."""
 OF_FAMILY = "-"
 """Stands in the id of a token that was refreshed between the id of the first and its own part. First ids have letters and digits alone."""
+ID_FORM = r"\A[A-Za-z0-9_-]{8,64}\Z"
 SECONDS_MAX = 253_402_300_799
 """The end of the year 9999: a later one is no date."""
 
@@ -41,7 +43,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     role: Role
     iat: Seconds
     exp: Seconds
-    jti: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{8,64}\Z")]
+    jti: Annotated[str, msgspec.Meta(pattern=ID_FORM)]
     iss: Literal["signal-gateway"]
     aud: Literal["signal-gateway"]
     devices: list[Name] | None = None
@@ -54,7 +56,7 @@ class GuestClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     room: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     iat: Seconds
     exp: Seconds
-    jti: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{8,64}\Z")]
+    jti: Annotated[str, msgspec.Meta(pattern=ID_FORM)]
     iss: Literal["signal-gateway"]
     aud: Literal["signal-gateway:room"]
 
@@ -123,6 +125,17 @@ class Signer:
 
     def read(self, token: str, now_ms: int) -> Operator:
         """Who came with this token. Raises BadCredentials, and TokenExpired for one of ours whose time is over."""
+        claims = self._claims(token, now_ms)
+        if claims.exp * 1000 <= now_ms:
+            raise TokenExpired(claims.sub)
+        scope = scope_of({"devices": claims.devices, "groups": claims.groups})
+        return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{family_of(claims.jti)}", claims.exp * 1000)
+
+    def id_of(self, token: str, now_ms: int) -> str:
+        """The id by which a token of ours is revoked, also after its time: those refreshed from it may live. Raises BadCredentials."""
+        return family_of(self._claims(token, now_ms).jti)
+
+    def _claims(self, token: str, now_ms: int) -> Claims:
         if len(token) > TOKEN_CHARS_MAX:
             raise BadCredentials("Invalid token")
         try:
@@ -132,10 +145,12 @@ class Signer:
             raise BadCredentials("Invalid token") from None
         if read.header != HEADER or claims.iat > now_ms / 1000 + CLOCK_SKEW_S:
             raise BadCredentials("Invalid token")
-        if claims.exp * 1000 <= now_ms:
-            raise TokenExpired(claims.sub)
-        scope = scope_of({"devices": claims.devices, "groups": claims.groups})
-        return Operator(claims.sub, claims.role, scope, f"{BY_TOKEN}{family_of(claims.jti)}", claims.exp * 1000)
+        return claims
+
+
+def is_token_id(text: str) -> bool:
+    """Whether a token of ours may have this id."""
+    return re.fullmatch(ID_FORM, text) is not None
 
 
 def family_of(token_id: str) -> str:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, insert, select
 
 from signal_gateway.storage.records import AuditEntry, write_audit
-from signal_gateway.storage.tables import revoked_tokens
+from signal_gateway.storage.tables import audit, revoked_tokens
+
+ISSUED = "token_issue"
+"""What the audit trail calls that a token was made."""
 
 # Asked every two seconds for as long as the server lives, so built once.
 _MARK = select(func.count(), func.coalesce(func.sum(revoked_tokens.c.revoked_at), 0))
@@ -30,6 +33,11 @@ def revoke(connection: Connection, token_id: str, subject: str, expires_at: int,
     outcome = "ok" if known is None else "revoked_before"
     write_audit(connection, AuditEntry(now_ms, actor, "token_revoke", token_id, outcome))
     return known is None
+
+
+def was_issued(connection: Connection, token_id: str) -> bool:
+    """Whether the audit trail tells that a token of this id was made."""
+    return connection.scalar(select(audit.c.id).where(audit.c.subject == token_id, audit.c.action == ISSUED).limit(1)) is not None
 
 
 def find_revoked(connection: Connection, known: RevokedTokens) -> RevokedTokens:

@@ -127,6 +127,19 @@ async def test_who_revokes_a_token_revokes_all_that_were_refreshed_with_it(autoj
     assert (await api.call("GET", "/api/me", who=stranger)).status == 200
 
 
+async def test_a_token_that_has_ended_still_names_those_refreshed_from_it(autojump_clock: MockClock, api: Api):
+    first = await api.issue("short", Role.VIEWER, seconds=5)
+    newer = (await api.call("POST", "/api/token/refresh", who=first)).json["token"]
+    await trio.sleep(6)
+    operators = api.world.gateway.operators
+    token_id = operators.token_id_of(first)
+    assert token_id is not None
+    assert (await api.call("GET", "/api/me", who=newer)).status == 200
+    await operators.revoke(token_id)
+    assert (await api.call("GET", "/api/me", who=newer)).status == 401
+    assert operators.token_id_of(first[:-4] + "AAAA") is None
+
+
 async def test_who_waits_hears_nothing_any_more_once_its_token_has_ended(autojump_clock: MockClock, api: Api):
     token_id = api.world.gateway.operators.token_id_of(await api.issue("revoked", Role.VIEWER))
     await api.issue("short", Role.VIEWER, seconds=20)
