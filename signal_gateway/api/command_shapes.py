@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from signal_gateway.api.shapes import ID_MAX, Answer, Asked, Body, Id, Millis, Word, instant
 from signal_gateway.domain.command import PRIORITY_MAX, PRIORITY_MIN, Command, CommandKind, CommandRequest, CommandView, Target, priority_of
@@ -20,6 +20,9 @@ Priority = Annotated[
 SimSlot = Annotated[int | None, Field(ge=0, le=7, description="The SIM of the phone; left out: any that may.")]
 Text = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[str, Field(min_length=1, max_length=64)]
+AlarmWord = Literal[
+    "battery_low", "signal_low", "sim_balance_low", "error_count", "offline", "sim_blocked", "sms_blocked", "ussd_blocked", "mms_blocked"
+]
 Code = Annotated[str, Field(min_length=1, max_length=182)]
 
 
@@ -73,7 +76,7 @@ class SendRcs(Terms):
     sim_slot: SimSlot = None
     phone_number: Number
     message: Annotated[Text, Field(min_length=1)]
-    message_type: Word | None = None
+    message_type: Literal["text", "image", "video", "file"] | None = None
 
 
 class FindDevice(Terms):
@@ -85,7 +88,7 @@ class FindDevice(Terms):
 class AlarmStart(Terms):
     """Let the phone ring."""
 
-    alarm_type: Word | None = None
+    alarm_type: AlarmWord
     message: Text | None = None
 
 
@@ -104,12 +107,39 @@ class To(Body):
 
 
 class BatchItem(Terms):
-    """One command of many. `data` has the fields of the single command of this kind; those of the terms stand beside it."""
+    """One command of many. `data` has the fields of the single command of this kind; those of the terms stand beside it.
+
+    What is wrong with one, its result tells; the others are not hindered.
+    """
 
     to: To
     kind: Kind
     sim_slot: SimSlot = None
     data: dict[str, Any] = {}
+
+
+class WrongItem(NamedTuple):
+    """An item that is none: what was sent, and why it is refused."""
+
+    sent: Any
+    error: BadRequest
+
+
+def _item_or_why_not(sent: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(sent)
+    except ValidationError as error:
+        return WrongItem(sent, BadRequest(wrong_fields(error), "invalid_field"))
+
+
+def wrong_fields(error: ValidationError, within: str = "") -> str:
+    """Names the fields, never what was in them."""
+    told = error.errors(include_input=False, include_url=False)[:5]
+    return "; ".join(f"{'.'.join([*filter(None, [within]), *map(str, each['loc'])]) or 'item'}: {each['msg']}" for each in told)
+
+
+Item = Annotated[BatchItem, WrapValidator(_item_or_why_not)]
+"""A BatchItem, or a WrongItem in its place, so that one that is wrong hinders no other."""
 
 
 class CommandsAsked(Asked):
@@ -148,8 +178,24 @@ class Refused(Answer):
     code: str
 
 
+class Waits(Answer):
+    """Why a queued command is not on its way, and until when, where that is known: milliseconds since 1970, UTC."""
+
+    reason: str
+    until: int | None
+
+
+class TimelineStep(Answer):
+    """One step of a command's life. `at` is milliseconds since 1970, UTC."""
+
+    state: State
+    at: int
+    attempt: int
+    detail: dict[str, Any] | None = None
+
+
 class CommandAnswer(Answer):
-    """A command. Times are milliseconds since 1970, UTC."""
+    """A command. Times are milliseconds since 1970, UTC; what does not apply to it is left out."""
 
     message_id: str
     device_id: str | None
@@ -159,12 +205,25 @@ class CommandAnswer(Answer):
     sim_slot: int | None
     attempts: int
     created_at: Annotated[int, Field(le=ID_MAX)]
+    expires_at: int
+    device_group: str | None = None
+    phone_number: str | None = None
+    segments: Annotated[int | None, Field(description="Parts of an SMS.")] = None
+    not_before: int | None = None
+    final_at: int | None = None
+    result: Annotated[dict[str, Any] | None, Field(description="What the phone reported: parts that arrived, an answer to a code, …")] = (
+        None
+    )
+    error: Annotated[str | None, Field(description="Why it failed: a stable word.")] = None
+    error_message: str | None = None
+    fan_out_id: Annotated[str | None, Field(description="The message_id of the first command of the same request for a group.")] = None
 
 
 class CommandInFull(CommandAnswer):
     """A command with its life so far, and why it waits."""
 
-    timeline: list[dict[str, Any]]
+    timeline: list[TimelineStep]
+    waits: Waits | None = None
 
 
 DATA_OF: Mapping[str, type[Terms]] = {
@@ -186,9 +245,9 @@ def request_of(kind: CommandKind, target: Target, body: Terms, idempotency_key: 
     return _request(kind, target, body, data, fields.get("sim_slot"), idempotency_key)
 
 
-def digest_of(items: Sequence[BatchItem]) -> bytes:
+def digest_of(items: Sequence[BatchItem | WrongItem]) -> bytes:
     """Of a call with many items: SHA-256, in whatever order the fields of each were written."""
-    said = [item.model_dump(mode="json", exclude_unset=True) for item in items]
+    said = [item.sent if isinstance(item, WrongItem) else item.model_dump(mode="json", exclude_unset=True) for item in items]
     return sha256(msgspec.json.encode(said, order="sorted")).digest()
 
 

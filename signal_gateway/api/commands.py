@@ -18,6 +18,7 @@ from signal_gateway.api.command_shapes import (
     CommandInFull,
     CommandsAsked,
     FindDevice,
+    Item,
     Queued,
     QueuedForEach,
     Refused,
@@ -26,11 +27,13 @@ from signal_gateway.api.command_shapes import (
     SendUssd,
     Terms,
     UssdReply,
+    WrongItem,
     batch_request,
     command_told,
     digest_of,
     request_of,
     view_told,
+    wrong_fields,
 )
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, STORES, Asked, DevicePath, IdempotencyKey, MessagePath, Page, page, told
@@ -49,7 +52,7 @@ KINDS: Sequence[tuple[str, CommandKind, type[Terms], str]] = (
     ("alarm-stop", CommandKind.ALARM_STOP, AlarmStop, "Let it be silent"),
 )
 """The last part of the path, the kind, the body, and what it is for."""
-NEED_NO_BODY = (FindDevice, AlarmStart, AlarmStop)
+NEED_NO_BODY = (FindDevice, AlarmStop)
 OF_SUBMIT = (
     NOT_FOUND
     | STORES
@@ -84,7 +87,7 @@ def command_routes(desk: Desk) -> APIRouter:
     @router.post("/api/commands", summary="Up to 1,000 commands at once", response_model=list[Result], responses=OF_MANY)
     async def submit_many(
         operator: Commander,
-        items: Annotated[list[BatchItem], Field(min_length=1, max_length=BATCH_MAX)],
+        items: Annotated[list[Item], Field(min_length=1, max_length=BATCH_MAX)],
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         results = await _submit_all(desk, items, operator, idempotency_key)
@@ -142,17 +145,20 @@ def _submit_one(desk: Desk, kind: CommandKind, shape: type[Terms]) -> Handler:
     return submit_without_body if shape in NEED_NO_BODY else submit
 
 
-async def _submit_all(desk: Desk, items: Sequence[BatchItem], operator: Operator, key: str | None) -> list[dict[str, Any]]:
+async def _submit_all(desk: Desk, items: Sequence[BatchItem | WrongItem], operator: Operator, key: str | None) -> list[dict[str, Any]]:
     """One result for each item, in order. What one item lacks hinders no other. Raises KeyReused for other items under a known key."""
     requests: list[CommandRequest | GatewayError] = []
     call = b"" if key is None else digest_of(items)
     for number, item in enumerate(items):
+        if isinstance(item, WrongItem):
+            requests.append(item.error)
+            continue
         try:
             requests.append(batch_request(item, None if key is None else _key_of_item(key, number), call))
         except GatewayError as error:
             requests.append(error)
         except ValidationError as error:
-            requests.append(BadRequest(_wrong_data(error), "invalid_field"))
+            requests.append(BadRequest(wrong_fields(error, "data"), "invalid_field"))
     good = [request for request in requests if isinstance(request, CommandRequest)]
     if key is not None:
         await desk.commands.check_key(key, good, operator)
@@ -171,11 +177,6 @@ def _result(outcome: Command | FanOut | GatewayError) -> dict[str, Any]:
         told = [{"message_id": command.message_id, "device_id": command.device_id} for command in outcome.commands]
         return {"status": "queued", "commands": told}
     return {"status": "queued", "message_id": outcome.message_id}
-
-
-def _wrong_data(error: ValidationError) -> str:
-    """Names the fields, never what was in them."""
-    return "; ".join(f"data.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False)[:5])
 
 
 async def _listed(

@@ -3,8 +3,9 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from protocol.phone_reports import REPORT_TYPES
 from signal_gateway.api.access import Viewer, proof_of
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, PAGE_ITEMS, PAGE_ITEMS_MAX, Answer, DevicePath, Id, Word
@@ -15,13 +16,22 @@ from signal_gateway.domain.report import Report
 CURSOR = r"^[0-9a-f]{1,13}$"
 
 
+def _known(report_type: str) -> str:
+    if report_type not in REPORT_TYPES:
+        raise ValueError(f"is one of {', '.join(sorted(REPORT_TYPES))}")
+    return report_type
+
+
+ReportType = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": sorted(REPORT_TYPES)})]
+
+
 class OfDeviceAsked(BaseModel):
     """Which reports of one device."""
 
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)] = PAGE_ITEMS
-    type: Annotated[Word | None, Field(description="Of this type alone: sms_log, heartbeat, …")] = None
+    type: Annotated[ReportType | None, Field(description="Of this type alone.")] = None
     after: Annotated[
         str | None, Field(pattern=CURSOR, description="`next_cursor` of the answer before; without it from the beginning.")
     ] = None

@@ -57,7 +57,7 @@ class CommandChecks:
         if not PRIORITY_MIN <= request.priority <= PRIORITY_MAX:
             raise InvalidCommand("invalid_priority", f"priority is {PRIORITY_MIN} to {PRIORITY_MAX}", "priority")
         if request.sim_slot is not None and not 0 <= request.sim_slot <= 7:
-            raise InvalidCommand("invalid_sim_slot", "sim_slot is 0 or 1", "sim_slot")
+            raise InvalidCommand("invalid_sim_slot", "sim_slot is 0 to 7", "sim_slot")
         ttl_s = request.ttl_s
         if ttl_s is not None and not 0 < ttl_s <= self._settings.ttl_max_s:
             raise InvalidCommand("invalid_ttl", f"ttl_s is above 0 and at most {self._settings.ttl_max_s:g}", "ttl_s")

@@ -96,16 +96,22 @@ class Devices:
     async def change_settings(self, device_id: str, changes: Mapping[str, Any], operator: Operator) -> tuple[PhoneSettings, int]:
         """Change some settings of one phone, which is told if it has a link, else when it comes. They are on disk when this returns.
 
+        Where all are what they were, the version stays, and the phone is told nothing.
         Raises DeviceNotFound, DatabaseDown, DiskFull.
         """
         await self.get(device_id, operator.scope)
         now = self._wall_ms()
-        record = await self._writer.call(lambda connection: fleet.change_settings(connection, device_id, changes, operator.subject, now))
-        if record is None:
+        of_all = msgspec.structs.asdict(self._phone_settings)
+        changed = await self._writer.call(
+            lambda connection: fleet.change_settings(connection, device_id, of_all, changes, operator.subject, now)
+        )
+        if changed is None:
             raise DeviceNotFound
+        record, differs = changed
         settings = self._settings_of(record)
         log.info("settings changed", device_id=device_id, settings=sorted(changes), actor=operator.subject)
-        self._bus.publish(SettingsChanged(device_id, settings, record.settings_version))
+        if differs:
+            self._bus.publish(SettingsChanged(device_id, settings, record.settings_version))
         return settings, record.settings_version
 
     async def delete(self, device_id: str, operator: Operator) -> None:

@@ -77,17 +77,25 @@ def find_one(connection: Connection, device_id: str) -> FleetRecord | None:
     return None if row is None else _record(row)
 
 
-def change_settings(connection: Connection, device_id: str, changes: Mapping[str, Any], actor: str, now_ms: int) -> FleetRecord | None:
-    """Lay `changes` over what differs for this device already, count the version up, and return the device as it is then."""
+def change_settings(
+    connection: Connection, device_id: str, of_all: Mapping[str, Any], changes: Mapping[str, Any], actor: str, now_ms: int
+) -> tuple[FleetRecord, bool] | None:
+    """Lay `changes` over what differs for this device already; where any value differs then, count the version up.
+
+    `of_all` are the settings of all phones. Returns the device as it is then, and whether any value differs; None: there is no such device.
+    """
     of_device = devices.c.device_id == device_id
     row = connection.execute(select(cast(devices.c.settings, Text), devices.c.settings_version).where(of_device)).first()
     if row is None:
         return None
-    settings = {**_settings_of(row[0]), **changes}
-    connection.execute(update(devices).where(of_device).values(settings=settings, settings_version=row[1] + 1, updated_at=now_ms))
+    before = _settings_of(row[0])
+    settings = {**before, **changes}
+    differs = {**of_all, **settings} != {**of_all, **before}
+    connection.execute(update(devices).where(of_device).values(settings=settings, settings_version=row[1] + differs, updated_at=now_ms))
     detail = ", ".join(sorted(changes))
     write_audit(connection, AuditEntry(now_ms, actor, "settings_change", device_id, "ok", detail=detail))
-    return find_one(connection, device_id)
+    record = find_one(connection, device_id)
+    return None if record is None else (record, differs)
 
 
 def delete_device(connection: Connection, device_id: str, actor: str, now_ms: int) -> list[str] | None:

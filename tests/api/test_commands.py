@@ -139,6 +139,23 @@ async def test_many_at_once_each_with_its_own_result(autojump_clock: MockClock, 
     assert (await api.call("POST", "/api/commands", [items[0]] * 1001)).status == 422
 
 
+async def test_an_item_that_is_none_hinders_no_other(autojump_clock: MockClock, api: Api):
+    await enrol(api, "phone-1")
+    good = {"to": {"device": "phone-1"}, "kind": "send_sms", "data": {"phone_number": "+905551234567", "message": "x"}}
+    items = [good, {**good, "kind": "send_fax"}, {**good, "priority": "loud"}, "none", {**good, "surprise": 1}, good]
+    answered = await api.call("POST", "/api/commands", items, headers={"idempotency-key": "k"})
+    assert (answered.status, [each.get("code", "queued") for each in answered.json]) == (207, ["queued", *["invalid_field"] * 4, "queued"])
+    assert [each["error"].partition(":")[0] for each in answered.json[1:5]] == [
+        "kind",
+        "priority.literal['low','normal','high','urgent','critical']",
+        "item",
+        "surprise",
+    ]
+    again = await api.call("POST", "/api/commands", items, headers={"idempotency-key": "k"})
+    assert again.json == answered.json
+    assert (await api.call("POST", "/api/commands", {"items": items})).status == 422
+
+
 async def test_a_key_of_many_stands_for_all_of_them(autojump_clock: MockClock, api: Api):
     await enrol(api, "phone-1")
 
@@ -212,6 +229,7 @@ async def test_lists_go_on_behind_their_cursor(autojump_clock: MockClock, api: A
         assert seen == expected
     assert (await api.call("GET", "/api/commands?limit=501")).status == 422
     assert (await api.call("GET", "/api/commands?cursor=zzz")).status == 422
+    assert (await api.call("GET", "/api/reports?type=nope")).status == 422
     assert (await api.call("GET", "/api/commands?stat=sent")).status == 422  # a filter that is mistyped would show everything
 
 
@@ -269,9 +287,12 @@ async def test_settings_are_changed_versioned_and_told_to_the_phone(autojump_clo
         changed = await api.call("PATCH", "/api/devices/phone-1/settings", {"battery_low_threshold": 33}, "operator")
         assert (changed.status, changed.json["settings"]["battery_low_threshold"]) == (200, 33)
         assert changed.json["version"] == before["version"] + 1
+        same = {"battery_low_threshold": 33, "signal_low_threshold": before["settings"]["signal_low_threshold"]}
+        assert (await api.call("PATCH", "/api/devices/phone-1/settings", same)).json == changed.json
         said = await told(phone)
         assert said is not None
         assert (said["type"], said["settings"]["battery_low_threshold"], len(said["settings"])) == ("connection_established", 33, 19)
+        assert await told(phone, 5) is None
         assert (await api.call("PATCH", "/api/devices/phone-1/settings", {"battery_low_threshold": 101})).status == 422
         await report(phone, "heartbeat", battery_level=32)
         await trio.sleep(1)

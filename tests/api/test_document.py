@@ -5,8 +5,13 @@ from typing import Any
 
 import trio
 
+from protocol.phone_reports import REPORT_TYPES
+from signal_gateway.api.command_shapes import view_told
+from signal_gateway.domain.command import CommandState, CommandView, Step, Wait
+from signal_gateway.services.command_checks import ALARM_TYPES, MESSAGE_TYPES
 from signal_gateway.testing.world import open_world
 from tests.api.conftest import Api
+from tests.domain.commands_made import command as command_made
 from tests.websocket.test_commands import patient
 
 
@@ -28,6 +33,26 @@ def test_every_route_has_its_refusals_and_its_security():
             if path.startswith("/api/"):
                 assert {"401", "403", "429", "503"} <= operation["responses"].keys(), (method, path)
                 assert operation["security"]
+
+
+def test_words_that_are_the_only_ones_stand_in_the_document():
+    schemas = DOCUMENT["components"]["schemas"]
+    assert set(schemas["AlarmStart"]["properties"]["alarm_type"]["enum"]) == ALARM_TYPES
+    assert schemas["AlarmStart"]["required"] == ["alarm_type"]
+    assert set(schemas["SendRcs"]["properties"]["message_type"]["anyOf"][0]["enum"]) == MESSAGE_TYPES
+    asked = {each["name"]: each["schema"] for each in DOCUMENT["paths"]["/api/reports"]["get"]["parameters"]}
+    assert set(asked["type"]["anyOf"][0]["enum"]) == REPORT_TYPES
+    batch = DOCUMENT["paths"]["/api/commands"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert batch["items"] == {"$ref": "#/components/schemas/BatchItem"}
+
+
+def test_all_that_is_told_of_a_command_is_in_the_document():
+    everything = {"device_group": "x", "not_before": 1, "final_at": 1, "result": {}, "error": "x", "error_message": "x", "fan_out_id": "x"}
+    command = command_made(**everything)
+    view = CommandView(command=command, timeline=(Step(at=1, state=CommandState.QUEUED, attempt=1, detail={}),), waits=Wait("busy"))
+    told = view_told(view)
+    assert set(told) == set(DOCUMENT["components"]["schemas"]["CommandInFull"]["properties"])
+    assert set(told["timeline"][0]) == set(DOCUMENT["components"]["schemas"]["TimelineStep"]["properties"])
 
 
 def test_the_document_is_the_same_each_time():

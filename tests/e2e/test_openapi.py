@@ -22,6 +22,8 @@ max_failed_auth_per_ip_per_minute = 0
 wait_s_max = 0.05
 """
 RULES = """
+[checks.negative_data_rejection]
+expected-statuses = ["207", "400", "401", "403", "404", "406", "409", "413", "422", "428", "5xx"]
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "410", "422", "429", "503", "507"]
 """
