@@ -15,7 +15,6 @@ from signal_gateway.domain.events import CommandDue
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.sim_limits import SimUsage
 from signal_gateway.services import command_lanes
-from signal_gateway.services.command_keeping import Keeping
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
@@ -48,8 +47,9 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def accept_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     async def promise(self: Commands, request: Any, operator: Any) -> Command:
-        command = await self._draft(request, operator)
-        self._writer.post(kept.keep, command, Keeping(request, self._settled).done, lasts=False)
+        keeping = self._keeping(request, operator, request.idempotency_key)
+        command = await self._draft(keeping, operator)
+        self._writer.post(kept.keep, command, keeping.done, lasts=False)
         return command
 
     monkeypatch.setattr(Commands, "submit", promise)
