@@ -21,9 +21,9 @@ from signal_gateway.testing.simulation import simulate
 from signal_gateway.testing.simulation_plan import SimulationPlan, roomed
 from signal_gateway.websocket import rooms as wire
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SEEDS = range(8)
+SEEDS = range(24)
 
 
 def plan_of(seed: int) -> SimulationPlan:
