@@ -118,9 +118,11 @@ class Lane:
         self.is_loaded = True
 
     def offer(self, command: Command) -> None:
-        """One more stands in line; unless it stands behind what is here, and is read from the database in its turn."""
-        if self.has_more and (not self.queue or order_of(command) > order_of(self.queue[-1])):
-            return
+        """One more stands in line; unless it stands behind what is here, and is read from the database in its turn. A stop has no turn."""
+        if self.has_more and command.kind is not STOP:
+            last = next((each for each in reversed(self.queue) if each.kind is not STOP), None)
+            if last is None or order_of(command) > order_of(last):
+                return
         if all(each.message_id != command.message_id for each in self.queue):
             insort(self.queue, command, key=order_of)
 

@@ -13,6 +13,8 @@ from signal_gateway.storage.tables import command_steps, commands, devices
 
 CANDIDATES_MAX = 200
 """Of the newest commands of a device, so many are looked through for the one that a report without an id may mean."""
+STOPS_MAX = 10
+"""Of those that wait for one device, more are read in their turn: any one of them does what all do."""
 
 _COLUMNS = tuple(commands.c)
 _NAMES = tuple(column.name for column in _COLUMNS)
@@ -61,6 +63,7 @@ def _of_both(query: Select[Any]) -> tuple[Select[Any], Select[Any]]:
 
 
 _DUE_OF_DEVICE, _DUE_OF_ANY = _of_both(_DUE)
+_STOPS_DUE = _DUE_OF_DEVICE.where(commands.c.kind == CommandKind.ALARM_STOP.value)
 _NEXT_DUE_AT_OF_DEVICE, _NEXT_DUE_AT_OF_ANY = _of_both(_NEXT_DUE_AT)
 
 
@@ -246,6 +249,12 @@ def due(connection: Connection, device_id: str | None, now_ms: int, limit: int) 
     parameters = {"now_ms": now_ms, "page": limit, **({} if device_id is None else {"device": device_id})}
     query = _DUE_OF_ANY if device_id is None else _DUE_OF_DEVICE
     return [command_of(row) for row in connection.execute(query, parameters)]
+
+
+def due_stops(connection: Connection, device_id: str, now_ms: int) -> list[Command]:
+    """What of `alarm_stop` waits for a device and is due: it overtakes all else."""
+    parameters = {"now_ms": now_ms, "page": STOPS_MAX, "device": device_id}
+    return [command_of(row) for row in connection.execute(_STOPS_DUE, parameters)]
 
 
 def next_due_at(connection: Connection, device_id: str | None, now_ms: int) -> int | None:

@@ -16,7 +16,7 @@ class LaneContents:
     """What one read of the database tells about a device."""
 
     queued: list[Command]
-    """Due, in the order in which they go out; no more than a page."""
+    """Due, in the order in which they go out: no more than a page, and what overtakes them (`due_stops`)."""
     on_their_way: list[Command]
     usages: dict[int, SimUsage]
     sim_cards: tuple[SimCard, ...] | None
@@ -39,6 +39,10 @@ class PoolContents:
 def read_lane(connection: Connection, device_id: str, now_ms: int, page: int) -> LaneContents:
     """All that there is for one device."""
     queued = kept.due(connection, device_id, now_ms, page)
+    is_all = len(queued) < page
+    if not is_all:
+        there = {command.message_id for command in queued}
+        queued += [stop for stop in kept.due_stops(connection, device_id, now_ms) if stop.message_id not in there]
     status = records.find_status(connection, device_id)
     return LaneContents(
         queued=queued,
@@ -46,7 +50,7 @@ def read_lane(connection: Connection, device_id: str, now_ms: int, page: int) ->
         usages=sims.find_of(connection, device_id),
         sim_cards=None if status is None else status.status.sim_cards,
         next_due_at=kept.next_due_at(connection, device_id, now_ms),
-        is_all=len(queued) < page,
+        is_all=is_all,
     )
 
 

@@ -7,11 +7,12 @@ import pytest
 from trio.testing import MockClock
 
 from signal_gateway.domain.command import CommandKind, CommandState, Step, Wait
+from signal_gateway.services import lane_reader
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.testing.client import Client
 from signal_gateway.testing.world import World, open_world
 from tests.websocket.talk import hear, phone_headers
-from tests.websocket.test_commands import BOSS, enrol, patient, report, request, sms, state, states, submit, told, waits
+from tests.websocket.test_commands import BOSS, enrol, log_of, patient, report, request, sms, state, states, submit, told, waits
 
 S = CommandState
 START = request(CommandKind.ALARM_START, alarm_type="sim_blocked", message="ring")
@@ -130,6 +131,31 @@ async def test_a_stop_of_one_phone_is_none_of_another_and_a_stop_for_later_stops
         assert await told_all(phone, 50) == []
         assert (await told(phone, 15) or {})["type"] == "alarm_stop"
         assert await state(world, start) is S.DELIVERED
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+async def test_a_stop_overtakes_a_line_of_which_memory_holds_a_page(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch, is_linked: bool
+):
+    monkeypatch.setattr(lane_reader, "PAGE", 3)
+    texts = [await submit(world, sms(sim_slot=0, message=f"{number}")) for number in range(8)]
+    if not is_linked:
+        await submit(world, STOP)
+    heard: list[str] = []
+    async with world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        first = await told(phone)
+        if is_linked:
+            await submit(world, STOP)
+        assert (await told(phone) or {})["type"] == "alarm_stop"
+        await report(phone, "alarm_stopped", status="stopped")
+        texts.append(await submit(world, sms(sim_slot=0, message="later")))
+        command = first
+        while command is not None:
+            heard.append(command["message_id"])
+            await log_of(phone, command)
+            command = await told(phone)
+    assert heard == texts
 
 
 async def test_a_stop_does_not_wait_for_a_sim(autojump_clock: MockClock, world: World):
