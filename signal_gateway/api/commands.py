@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field, ValidationError
 
 from signal_gateway.api.access import Commander, Viewer
+from signal_gateway.api.bodies import StrictRoute
 from signal_gateway.api.command_shapes import (
     AlarmStart,
     AlarmStop,
@@ -69,7 +70,7 @@ Handler = Callable[..., Coroutine[Any, Any, Response]]
 
 def command_routes(desk: Desk) -> APIRouter:
     """All routes of commands."""
-    router = APIRouter(tags=["commands"])
+    router = APIRouter(tags=["commands"], route_class=StrictRoute)
     commands = desk.commands
 
     for path, kind, shape, summary in KINDS:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from signal_gateway.api.access import Admin, Commander, Viewer
+from signal_gateway.api.bodies import StrictRoute
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, STORES, Answer, Asked, Body, DevicePath, Id, Page, Word, page, told
 from signal_gateway.domain.errors import BadRequest
@@ -108,7 +109,7 @@ class Deleted(Answer):
 
 def device_routes(desk: Desk) -> APIRouter:
     """Routes under `/api/devices`, but those of its commands."""
-    router = APIRouter(prefix="/api/devices", tags=["devices"])
+    router = APIRouter(prefix="/api/devices", tags=["devices"], route_class=StrictRoute)
     devices = desk.devices
 
     @router.get("", summary="List devices", response_model=Page)

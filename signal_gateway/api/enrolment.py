@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from signal_gateway.api.access import Admin
+from signal_gateway.api.bodies import StrictRoute
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.http_settings import HttpSettings
 from signal_gateway.api.shapes import NOT_FOUND, STORES, Answer, Asked, Body, Millis, Page, Word, instant, page, told
@@ -84,7 +85,7 @@ class FreshKeys:
 
 def enrolment_routes(desk: Desk) -> APIRouter:
     """Routes under `/api/enrolment-keys`: for administrators."""
-    router = APIRouter(prefix="/api/enrolment-keys", tags=["enrolment"])
+    router = APIRouter(prefix="/api/enrolment-keys", tags=["enrolment"], route_class=StrictRoute)
     credentials, fresh = desk.credentials, FreshKeys(desk.settings, desk.metrics)
 
     async def find(operator: Operator, key_id: str) -> Credential:

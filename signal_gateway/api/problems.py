@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from signal_gateway.api.bodies import DUPLICATE_KEY
 from signal_gateway.domain.errors import BadCredentials, DatabaseDown, GatewayError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -98,8 +99,10 @@ _SENTENCES: Mapping[int, str] = {
 def _invalid(errors: Iterable[Mapping[str, Any]]) -> Response:
     """Names the fields that are wrong and how, never what was in them: that may be a secret."""
     told = list(errors)[:FIELDS_TOLD_MAX]
-    if any(error["type"] == "json_invalid" for error in told):
-        return problem(400, "invalid_json", "The body is not JSON")
+    for error in told:
+        if error["type"] == "json_invalid":
+            is_twice = error["ctx"]["error"] == DUPLICATE_KEY
+            return problem(400, "duplicate_key", DUPLICATE_KEY) if is_twice else problem(400, "invalid_json", "The body is not JSON")
     fields = [{"field": _field(error["loc"]), "message": str(error["msg"])} for error in told]
     detail = "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"] for each in fields)
     return problem(422, "invalid_field", detail, fields=fields)

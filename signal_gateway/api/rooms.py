@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from signal_gateway.api.access import Commander, Viewer
+from signal_gateway.api.bodies import StrictRoute
 from signal_gateway.api.desk import Desk, answer
 from signal_gateway.api.shapes import NOT_FOUND, Answer, Asked, Body, Page, page, told
 from signal_gateway.domain.errors import RoomNotFound
@@ -84,7 +85,7 @@ class MemberRemoved(Answer):
 
 def room_routes(desk: Desk) -> APIRouter:
     """Routes under `/api/rooms`."""
-    router = APIRouter(prefix="/api/rooms", tags=["rooms"])
+    router = APIRouter(prefix="/api/rooms", tags=["rooms"], route_class=StrictRoute)
     rooms = desk.rooms
 
     @router.get("", summary="Open rooms, oldest first", response_model=Page)

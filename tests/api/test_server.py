@@ -134,6 +134,13 @@ async def test_what_cannot_be_done_to_a_thing_is_refused_with_what_can(api: Api)
     assert (await api.call("GET", "/api/devices/phone-1/send-sms")).headers["allow"] == "POST"
 
 
+async def test_a_request_has_one_idempotency_key(api: Api):
+    head = HEAD + f"Authorization: Bearer {api.tokens['admin']}\r\nContent-Length: 2\r\n".encode()
+    twice = await answer_to(api, head + b"Idempotency-Key: a\r\nidempotency-key: b\r\n\r\n{}")
+    assert (twice[9:12], b"Idempotency-Key stands twice" in twice) == (b"400", True)
+    assert (await answer_to(api, head + b"Idempotency-Key: a\r\n\r\n{}"))[9:12] == b"404"
+
+
 async def test_head_is_get_without_its_body(api: Api):
     request = "{} /api/devices HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + api.tokens["admin"] + "\r\n\r\n"
     got, asked = [await answer_to(api, request.format(method).encode()) for method in ("GET", "HEAD")]
