@@ -115,8 +115,21 @@ class Connection:
         """Its bytes."""
 
     async def serve(self, nursery: trio.Nursery, lane: Lane | None, opened: Callable[[], None]) -> None:
-        """Accept the upgrade, call `opened` once, and read until peer or we have ended it; then cancel `nursery`, which is its own."""
+        """Accept the upgrade, call `opened` once, and read until peer or we have ended it; then cancel `nursery`, which is its own.
+
+        Whoever leaves this, be it by the cancellation of one who takes its place, says and hears nothing more: the nursery may be closed a
+        moment before those who knew of the connection hear of its end.
+        """
         self._nursery = nursery
+        try:
+            await self._serve(lane, opened)
+        finally:
+            self._nursery = None
+            self.parser.stop()
+            self._lost()
+        nursery.cancel_scope.cancel()
+
+    async def _serve(self, lane: Lane | None, opened: Callable[[], None]) -> None:
 
         def open_it() -> None:
             self.outbox.put(self._answer)
@@ -127,7 +140,6 @@ class Connection:
         self.stream.begin(lane)
         await self._over.wait()
         await (self.stream.aclose() if self._library is None else self._library.aclose())
-        nursery.cancel_scope.cancel()
 
     def close(self, code: int, reason: str) -> None:
         """Say goodbye, and end when the peer has answered, or `close_s` is over. Once; after the peer's own close it does nothing."""

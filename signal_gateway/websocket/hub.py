@@ -83,6 +83,7 @@ class Hub:
         self._links: dict[LiveLink, None] = {}
         self._by_client: dict[str, LiveLink] = {}
         self._empty = trio.Event()
+        self._errors = metrics.errors
         self.is_draining = False
         """Whether everybody is being told to come back later."""
         bus.subscribe(CredentialRevoked, self._end_revoked)
@@ -127,7 +128,14 @@ class Hub:
             now = trio.current_time()
             next_at = max(next_at + SWEEP_EVERY_S, now)
             for link in list(self._links):
-                link.look_after(now)
+                self._look_after(link, now)
+
+    def _look_after(self, link: LiveLink, now: float) -> None:
+        try:
+            link.look_after(now)
+        except Exception:  # what is wrong with one link ends no other, and least of all the server
+            self._errors.add("hub")
+            log.exception("a link could not be looked after", kind=link.kind.value)
 
     async def drain(self, seconds: float, close_s: float) -> None:
         """Close every link with 1012, evenly spread over `seconds`, so that the fleet does not come back as one herd (H25).

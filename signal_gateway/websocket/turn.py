@@ -8,7 +8,10 @@ each, however many answers, and signals from other links, that is; and what is c
 from collections.abc import Callable
 from typing import Protocol
 
+from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import Metrics
+
+log = logger("websocket")
 
 _IN, _OUT = ("in",), ("out",)
 _BEAT_IN, _BEAT_OUT = ("in", "heartbeat"), ("out", "heartbeat_ack")
@@ -28,6 +31,7 @@ class Turn:
     __slots__ = (
         "_ask_room",
         "_bytes",
+        "_errors",
         "_marked",
         "_messages",
         "_socket_bytes",
@@ -62,6 +66,7 @@ class Turn:
         self.socket_bytes_out = 0
         """Bytes written to sockets in this turn."""
         self._ask_room = ask_room
+        self._errors = metrics.errors
         self._messages = metrics.messages
         self._bytes = metrics.bytes
         self._socket_bytes = metrics.socket_bytes
@@ -81,7 +86,11 @@ class Turn:
         """Write what was said, and count what was heard."""
         try:
             for outbox in self._marked:  # who is marked meanwhile - a goodbye to a slow peer - has its place at the end
-                outbox.flush()
+                try:
+                    outbox.flush()
+                except Exception:  # all links share the turn: one that cannot be written to must not keep the others from it
+                    self._errors.add("outbox")
+                    log.exception("an outbox failed")
         finally:
             self._marked.clear()
             self.is_on = False
