@@ -47,7 +47,7 @@ frames_burst = 1000000
 max_connections_per_ip = 30000
 max_unauthenticated = 30000
 [reports]
-repeats_known_s = 0
+repeats_known_s = 1e-6
 [logging]
 level = "warning"
 """

@@ -35,6 +35,7 @@ class Rival:
         self.link = RawLink(self._connect(world))
         self.number = number
         self.is_phone = is_phone
+        self.told = 0
         self.after_goodbye: list[object] = []
 
     def _connect(self, world: World) -> trio.abc.Stream:
@@ -72,8 +73,9 @@ class Rival:
         assert json.loads(decode_frame(bytes(event.data)).payload)["status"] == 200
 
     def report(self) -> bytes:
-        """One report that says whose it is."""
-        message = {"type": "alarm", "data": {"alarm_type": ALARM, "severity": "warning", "link": self.number}}
+        """One report that says whose it is, and which of them: the same one again would be filed once."""
+        self.told += 1
+        message = {"type": "alarm", "data": {"alarm_type": ALARM, "severity": "warning", "link": self.number, "place": self.told}}
         return text(json.dumps(message)) if self.is_phone else binary(frame(FrameType.REPORT, message))
 
     async def say(self, data: bytes) -> None:
@@ -132,7 +134,7 @@ async def test_in_a_thousand_takeovers_nothing_is_taken_from_a_stale_link(autoju
 
         async def talk_on(stale: Rival = stale, waits: bool = waits) -> None:
             if waits:
-                await stale.say(REGISTER + stale.report() * 3)
+                await stale.say(REGISTER + b"".join(stale.report() for _ in range(3)))
             for _ in range(3):
                 await stale.say(stale.report())
                 await trio.sleep(random.choice((0, 0.001, 0.004)))
@@ -148,7 +150,7 @@ async def test_in_a_thousand_takeovers_nothing_is_taken_from_a_stale_link(autoju
             nursery.start_soon(take_over)
             nursery.start_soon(_note_waiting, world, stale, noted := [False])
         waited += noted[0]
-        await stale.say(stale.report() * 2)
+        await stale.say(stale.report() + stale.report())
         await newer.say(newer.report())
         await trio.sleep(0.3)
         stale.hear_again()

@@ -34,8 +34,8 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def acknowledge_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     file = Reports.file
 
-    def file_and_tell(self: Reports, report: Any, on_durable: Any = None, on_failed: Any = None) -> None:
-        file(self, report, None, on_failed)
+    def file_and_tell(self: Reports, report: Any, on_durable: Any = None, on_failed: Any = None, report_id: Any = None) -> None:
+        file(self, report, None, on_failed, report_id)
         if on_durable is not None:
             on_durable()
 
@@ -45,9 +45,9 @@ def acknowledge_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 def file_reports_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     file = Reports.file
 
-    def file_twice(self: Reports, report: Any, on_durable: Any = None, on_failed: Any = None) -> None:
+    def file_twice(self: Reports, report: Any, on_durable: Any = None, on_failed: Any = None, report_id: Any = None) -> None:
         file(self, report)
-        file(self, report, on_durable, on_failed)
+        file(self, report, on_durable, on_failed, report_id)
 
     monkeypatch.setattr(Reports, "file", file_twice)
 
