@@ -2,7 +2,6 @@
 
 import gc
 import os
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -59,6 +58,7 @@ from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.database import Database, open_database
 from signal_gateway.storage.migrate import migrate
 from signal_gateway.websocket.admission import Admission
+from signal_gateway.websocket.certificate import Certificate
 from signal_gateway.websocket.commands import CommandSpeaker
 from signal_gateway.websocket.connection import Bounds
 from signal_gateway.websocket.door import Door
@@ -67,7 +67,7 @@ from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import Listener
 from signal_gateway.websocket.media_rooms import MediaSpeaker
 from signal_gateway.websocket.rooms import RoomSpeaker
-from signal_gateway.websocket.sockets import load_certificate, open_listeners, port_of, tls_context
+from signal_gateway.websocket.sockets import open_listeners, port_of
 from signal_gateway.websocket.turn import Turn
 
 log = logger("server")
@@ -237,8 +237,8 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
     under it, SecretFileRefused when a secret is readable by others.
     """
     metrics, health = Metrics(), Health()
-    tls = tls_context(config.server) if config.server.tls_enabled else None
-    stop = Stop(partial(_reload, config, tls))
+    certificate = Certificate(config.server) if config.server.tls_enabled else None
+    stop = Stop(partial(reload, config, certificate))
     is_accepting = False
     health.add("listener", lambda: None if is_accepting else "not accepting connections")
     tell_process(metrics)
@@ -256,8 +256,8 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
                 if gateway.media is not None:
                     health.add("media", gateway.media.trouble, decides=False)
                 async with gateway.running(), trio.open_nursery() as links:
-                    listeners = await open_listeners(config.server, tls)
-                    api = operator_door(config, gateway, metrics, health, port_of(listeners), tls)
+                    listeners = await open_listeners(config.server, certificate and certificate.context)
+                    api = operator_door(config, gateway, metrics, health, port_of(listeners), certificate)
                     http_port = await links.start(api.run) if config.http.enabled else None
                     async with stage(partial(gateway.listener.serve, listeners, links)):
                         settle_collector()
@@ -276,7 +276,7 @@ async def serve(config: Config, tell_started: Callable[[Ports], None]) -> bool:
 
 
 def operator_door(
-    config: Config, gateway: Gateway, metrics: Metrics, health: Health, websocket_port: int, tls: ssl.SSLContext | None
+    config: Config, gateway: Gateway, metrics: Metrics, health: Health, websocket_port: int, certificate: Certificate | None
 ) -> ApiServer:
     """The operator's HTTP door in front of a gateway's services."""
     desk = Desk(
@@ -294,13 +294,13 @@ def operator_door(
         proxies=TrustedProxies(config.server.trusted_proxies),
         public_url=config.server.public_url,
         websocket_port=lambda: websocket_port,
-        speaks_tls=tls is not None,
+        speaks_tls=certificate is not None,
         token_expiry_s=config.auth.token_expiry,
         is_demo=is_demo(config),
         page_rooms_per_min=config.rooms.page_rooms_per_min,
         wall_ms=gateway.door.wall_ms,
     )
-    return ApiServer(make_application(desk), config.http, metrics, tls)
+    return ApiServer(make_application(desk), config.http, metrics, certificate and certificate.context)
 
 
 async def _say_goodbye(config: Config, gateway: Gateway, api: ApiServer) -> None:
@@ -386,12 +386,12 @@ def settle_collector() -> None:
     gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 100)
 
 
-def _reload(config: Config, tls: ssl.SSLContext | None) -> None:
+def reload(config: Config, certificate: Certificate | None) -> None:
     """SIGHUP: the certificate and the log level, read again; what is wrong with them is logged and the old ones stay."""
     try:
-        if tls is not None:
-            load_certificate(tls, config.server)
+        if certificate is not None:
+            certificate.read_again()
         if config.path is not None:
             set_level(load_config(config.path).logging.level)
-    except (OSError, ssl.SSLError, ConfigError) as error:
+    except (OSError, ConfigError) as error:  # of OpenSSL, too
         log.error("reload failed: what held before holds on", error=str(error))  # noqa: TRY400 - a sentence for the operator

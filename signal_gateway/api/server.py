@@ -6,6 +6,7 @@ So the loop around its connections is ours; their protocol is Hypercorn's.
 
 import errno
 import ssl
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -86,6 +87,22 @@ class _Http1(H11Protocol):
         await self.send(RawData(data=b"".join(self.connection.send(event) or b"" for event in answer)))
 
 
+class _TlsListener(trio.abc.Listener[trio.SSLStream[trio.SocketStream]]):
+    """Trio's SSLListener, but with the context of its time for each connection: the certificate may be exchanged meanwhile."""
+
+    def __init__(self, sockets: trio.SocketListener, context: Callable[[], ssl.SSLContext]) -> None:
+        self._sockets = sockets
+        self._context = context
+
+    async def accept(self) -> trio.SSLStream[trio.SocketStream]:
+        """The next connection; its handshake is yet to come, in its own task."""
+        return trio.SSLStream(await self._sockets.accept(), self._context(), server_side=True, https_compatible=True)
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self._sockets.aclose()
+
+
 class _Connection(TCPServer):
     """One connection, from its handshake to its end."""
 
@@ -138,7 +155,7 @@ class _Connection(TCPServer):
 class ApiServer:
     """The operator's HTTP door. `run` listens until cancelled; `drain` lets what is under way end first."""
 
-    def __init__(self, app: ApiDoor, settings: HttpSettings, metrics: Metrics, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, app: ApiDoor, settings: HttpSettings, metrics: Metrics, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
         self._tls = tls
@@ -158,7 +175,7 @@ class ApiServer:
         listeners = await self._listen()
         async with trio.open_nursery() as connections:
             with self._accepting:
-                wrapped = [trio.SSLListener(each, self._tls, https_compatible=True) for each in listeners] if self._tls else listeners
+                wrapped = [_TlsListener(each, self._tls) for each in listeners] if self._tls else listeners
                 serve = partial(trio.serve_listeners, self.serve_connection, wrapped, handler_nursery=connections)  # type: ignore[arg-type]
                 async with trio.open_nursery() as accepting:
                     await accepting.start(serve)

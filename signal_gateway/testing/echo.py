@@ -130,7 +130,7 @@ async def serve(
     turn = Turn(lambda: True, metrics)
     lane = Lane(metrics, turn) if pump == "epoll" and HAS_EPOLL else None
     async with stage(*((lane.run,) if lane is not None else ())), trio.open_nursery() as links:
-        listeners = await open_listeners(ServerSettings(port=port), tls)
+        listeners = await open_listeners(ServerSettings(port=port), None if tls is None else lambda: tls)
         task_status.started(port_of(listeners))
         handler = partial(serve_connection, metrics=metrics, turn=turn, lane=lane, message_bytes_max=message_bytes_max)
         await trio.serve_listeners(handler, list(listeners), handler_nursery=links)

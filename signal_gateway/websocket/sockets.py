@@ -1,18 +1,16 @@
-"""The listening sockets: TCP options that a fleet needs, and TLS with a certificate that can be exchanged while running."""
+"""The listening sockets: TCP options that a fleet needs, and TLS over them."""
 
 import errno
 import os
 import select
 import socket
-import ssl
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 
 import trio
 
 from signal_gateway.websocket.server_settings import ServerSettings
-from signal_gateway.websocket.tls import TlsListener, descriptor_of, unwrapped
+from signal_gateway.websocket.tls import Contexts, TlsListener, descriptor_of, unwrapped
 
 BACKLOG_CONNECTIONS = 1024
 """Connections that the kernel keeps for us while we are busy: a fleet comes back all at once (H25)."""
@@ -81,7 +79,7 @@ class EagerListener(trio.abc.Listener[trio.SocketStream]):
             self._accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
 
 
-async def open_listeners(settings: ServerSettings, tls: ssl.SSLContext | None) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+async def open_listeners(settings: ServerSettings, tls: Contexts | None) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
     """Listen on `server.host` and `server.port`. Raises OSError that names them when the port is taken or the address is not ours."""
     try:
         listeners = await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=BACKLOG_CONNECTIONS)
@@ -93,19 +91,6 @@ async def open_listeners(settings: ServerSettings, tls: ssl.SSLContext | None) -
         listener.socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
     eager = [EagerListener(listener) for listener in listeners]
     return eager if tls is None else [TlsListener(listener, tls) for listener in eager]
-
-
-def tls_context(settings: ServerSettings) -> ssl.SSLContext:
-    """TLS 1.2 or newer with the configured certificate. Raises OSError or ssl.SSLError when it cannot be read."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_certificate(context, settings)
-    return context
-
-
-def load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
-    """Read the certificate again: new connections get it, open links keep theirs (SIGHUP)."""
-    context.load_cert_chain(Path(settings.tls_cert_path), Path(settings.tls_key_path))
 
 
 def is_closed(transport: trio.abc.Stream) -> bool:

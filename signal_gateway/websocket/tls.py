@@ -7,6 +7,7 @@ before an upgrade, goes through `TlsStream`, a Trio stream over the same session
 
 import os
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -15,6 +16,9 @@ RECORD_BYTES_MAX = 16_384
 """Bytes of the link that one TLS record carries at most."""
 READ_BYTES = 16_384
 """Bytes read from a socket at once during the handshake."""
+
+Contexts = Callable[[], ssl.SSLContext]
+"""By what the next connection speaks TLS: its certificate may be exchanged while others are open."""
 
 
 class TlsSession:
@@ -166,16 +170,16 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
 
 class TlsListener(trio.abc.Listener[TlsStream]):
-    """Accepts connections that speak TLS by `context`, whose certificate may be exchanged while it runs."""
+    """Accepts connections that speak TLS, each by the context of its time."""
 
-    def __init__(self, sockets: trio.abc.Listener[trio.SocketStream], context: ssl.SSLContext) -> None:
+    def __init__(self, sockets: trio.abc.Listener[trio.SocketStream], context: Contexts) -> None:
         self.sockets = sockets
         """What listens on the port."""
         self._context = context
 
     async def accept(self) -> TlsStream:
         """The next connection; its handshake is yet to come, in its own task."""
-        return TlsStream(await self.sockets.accept(), self._context)
+        return TlsStream(await self.sockets.accept(), self._context())
 
     async def aclose(self) -> None:
         """Listen no more."""
