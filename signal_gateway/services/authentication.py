@@ -131,34 +131,41 @@ class Authentication:
         device a key of its own; one that comes with such a key has it already and gets no other, until that has served
         `auth.device_key_days`. The first use of a newer device key revokes the others, and ends what the enrolment key is good for: it
         neither opens links of this device nor gets it keys, until its own are revoked. A device key stands alone: it outlives the
-        enrolment key that brought its device in.
+        enrolment key that brought its device in. A device that is deleted meanwhile comes anew.
         Raises BadCredentials, ClientIdReserved, RateLimited, DatabaseDown, DiskFull.
         """
         device_id = description.device_id
         self._attempts.check(device_id, address)
         digest, key_id = self._credentials.digest(key), stored_key_id(key)
-        login = await self._database.look_up(lambda connection: devices.find_phone(connection, device_id, key_id))
-        self._attempts.check(device_id, address)  # others may have failed meanwhile: no guess counts beyond the limit
+        with self._directory.reading(device_id) as reading:
+            login = await self._database.look_up(lambda connection: devices.find_phone(connection, device_id, key_id))
+            self._attempts.check(device_id, address)  # others may have failed meanwhile: no guess counts beyond the limit
 
-        credential = self._credentials.enrolment_key(digest)
-        if is_same(digest, login.credential):
-            credential = login.credential
-        if credential is None:
-            raise self._refuse("connect", device_id, address, "bad_credentials")
-        refusal = _bars_phone(credential, login, device_id, self._wall_ms())
-        if refusal is not None:
-            raise self._refuse("connect", device_id, address, refusal)
+            credential = self._credentials.enrolment_key(digest)
+            if is_same(digest, login.credential):
+                credential = login.credential
+            if credential is None:
+                raise self._refuse("connect", device_id, address, "bad_credentials")
+            refusal = _bars_phone(credential, login, device_id, self._wall_ms())
+            if refusal is not None:
+                raise self._refuse("connect", device_id, address, refusal)
 
-        record = await self._record(credential, login, description, address)
-        is_own_key = credential.kind is CredentialKind.DEVICE
-        device_key = None
-        if wants_device_key and (not is_own_key or self._is_old(credential)):
-            device_key = await self._new_device_key(device_id)
-        expires_at = credential.expires_at if is_own_key else None
-        is_settled = not is_own_key or (login.older_device_keys == 0 and credential.used_at is not None)
-        principal = Principal(LinkKind.PHONE, device_id, credential.id, has_older_keys=not is_settled, expires_at=expires_at)
-        await self.retire_older_keys(principal)
-        return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)
+            record = await self._record(credential, login, description, address)
+            is_own_key = credential.kind is CredentialKind.DEVICE
+            device_key = None
+            if wants_device_key and (not is_own_key or self._is_old(credential)):
+                device_key = await self._new_device_key(device_id)
+            expires_at = credential.expires_at if is_own_key else None
+            is_settled = not is_own_key or (login.older_device_keys == 0 and credential.used_at is not None)
+            principal = Principal(LinkKind.PHONE, device_id, credential.id, has_older_keys=not is_settled, expires_at=expires_at)
+            await self.retire_older_keys(principal)
+        while reading.is_old:
+            with self._directory.reading(device_id) as reading:
+                device = await self._database.look_up(lambda connection: devices.find_device(connection, device_id))
+                if device is None or device.credential_id != record.credential_id:  # it was deleted, and brought in again by whoever
+                    return await self.phone(key, description, address, wants_device_key)
+                record = await self._record(credential, replace(login, device=device), description, address)
+        return PhoneAdmission(principal, self._directory.learn(record).settings, device_key)  # waits no more: the link is open next
 
     async def agent(self, client_id: str, token: str, address: str) -> Principal:
         """An agent CONNECTs with a token: of the configuration, a stored client key, the one that it registered with, or a signed one that
