@@ -82,27 +82,33 @@ class Reports:
         on_durable: Callable[[], None] | None = None,
         on_failed: Callable[[], None] | None = None,
         report_id: str | None = None,
-    ) -> None:
+    ) -> bool:
         """File one report; `on_durable` is called once it is on disk. Publishes ReportFiled with what is filed.
 
-        `on_failed` is called instead when the database refuses the report, or the writer has no room for it: then nothing is published.
-        By `report_id` it `is_known` from now on, unless it fails.
+        Returns whether the writer has it. `on_failed` is called instead of `on_durable` when the database refuses the report, or the writer
+        has no room for it: then nothing is published. By `report_id` it `is_known` from now on, unless it fails.
 
-        A heartbeat that tells nothing new within `history_s` is not filed: there is nothing to wait for, so `on_durable` is called at once.
+        A heartbeat that tells nothing new within `history_s` is not filed: there is nothing to wait for, so `on_durable` is called at once,
+        and it counts as taken. After one that failed the next is news, whatever it tells.
         """
-        if report.type == HEARTBEAT and not self._is_news(report.device_id, report.data):
-            self._spared.add()
-            if on_durable is not None:
-                on_durable()
-            return
+        if report.type == HEARTBEAT:
+            state = _state(report.data)
+            if not self._is_news(report.device_id, state):
+                self._spared.add()
+                if on_durable is not None:
+                    on_durable()
+                return True
+            on_failed = self._beat_noted(report.device_id, state, on_failed)
         if not self._settings.keep_subscriber_ids:
             report = msgspec.structs.replace(report, data=self._subscriber_ids.redact_data(report.data))
         if report_id is not None:
             on_failed = self._noted(report_id, on_failed)
         if self._writer.put([records.report_row(report)], on_durable, on_failed):
             self._bus.publish(ReportFiled(report))
-        elif on_failed is not None:
+            return True
+        if on_failed is not None:
             on_failed()
+        return False
 
     def is_known(self, report_id: str) -> bool:
         """Whether a report of this id was given to `file` within `repeats_known_s`: on disk it may not be yet."""
@@ -138,17 +144,23 @@ class Reports:
         """A heartbeat went into no history, as `spares` allowed."""
         self._spared.values[()] += 1
 
-    def _is_news(self, device_id: str, data: Mapping[str, Any]) -> bool:
-        now_s, state = trio.current_time(), _state(data)
+    def _is_news(self, device_id: str, state: int) -> bool:
         filed = self._filed_beats.get(device_id)
-        if filed is not None and filed[1] == state and now_s - filed[0] < self._settings.history_s:
-            return False
-        self._filed_beats[device_id] = (now_s, state)
+        return filed is None or filed[1] != state or trio.current_time() - filed[0] >= self._settings.history_s
+
+    def _beat_noted(self, device_id: str, state: int, on_failed: Callable[[], None] | None) -> Callable[[], None]:
+        self._filed_beats[device_id] = (trio.current_time(), state)
         self._filed_beats.move_to_end(device_id)
         if len(self._filed_beats) > self._settings.heartbeat_devices_kept:
             self._filed_beats.popitem(last=False)
             self._limits.add("reports.heartbeat_devices_kept")
-        return True
+
+        def failed() -> None:
+            self._filed_beats.pop(device_id, None)  # history lacks it: the next one must not be spared for the sake of it
+            if on_failed is not None:
+                on_failed()
+
+        return failed
 
 
 def _do_nothing(_: object, items: Sequence[None]) -> Sequence[None]:

@@ -46,7 +46,7 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     """File one of the reports of seed 000 §4. What it tells of the device's condition goes to presence, too, its group to placements.
 
     Answered unless it is a phone's JSON without a `request_id`, for which the source has no answer. A report is acknowledged after its
-    commit, a heartbeat and a device_status once the writer has them (CONTRACT.md §2).
+    commit, a heartbeat and a device_status once the writer has them (CONTRACT.md §2); where it takes no more, they are refused.
     """
     door, device_id, data = link.door, link.client_id, message.data
     report = Report(device_id, message.type, message.raw, door.wall_ms(), message.timestamp, message.message_id)
@@ -61,9 +61,13 @@ def hear_report(link: Link, message: PhoneReport, question: Question) -> None:
     else:
         _hear_event(link, report, question)
         return
-    door.reports.file(report)
-    if _is_answered(question):
+    is_taken = door.reports.file(report)
+    if not _is_answered(question):
+        return
+    if is_taken:
         link.acknowledge(question, message.message_id)
+    else:
+        link.refuse(question, DatabaseDown())
 
 
 def _hear_event(link: Link, report: Report, question: Question) -> None:

@@ -103,6 +103,38 @@ async def test_a_heartbeat_that_tells_a_change_is_filed_at_once(autojump_clock: 
     assert len(await filed(services.database)) == 3
 
 
+@pytest.mark.parametrize("told", [beat(), beat(battery_status="full")])
+async def test_after_a_heartbeat_that_was_not_taken_the_next_is_filed_whatever_it_tells(
+    autojump_clock: MockClock, services: Services, monkeypatch: pytest.MonkeyPatch, told: Report
+):
+    """Its own state is not in the history, and it may have told that the state before is over."""
+    reports = reports_of(services)
+    assert reports.file(beat())
+    refused: list[str] = []
+    monkeypatch.setattr(services.writer, "put", lambda *_arguments: False)  # as when it is full
+    assert not reports.file(beat(battery_status="full"), on_failed=lambda: refused.append("full"))
+    monkeypatch.undo()
+    assert refused == ["full"]
+    assert not reports.spares("phone-1", trio.current_time())
+
+    assert reports.file(told)
+    assert reports.spares("phone-1", trio.current_time())
+    await services.settle()
+    assert [one.data["battery_status"] for one in await filed(services.database)] == ["charging", told.data["battery_status"]]
+
+
+async def test_a_heartbeat_that_the_database_refuses_leaves_the_next_to_be_filed(autojump_clock: MockClock, services: Services):
+    reports = reports_of(services)
+    refused: list[bool] = []
+    assert reports.file(report("heartbeat", received_at=2**70, **BEAT), on_failed=lambda: refused.append(True))
+    await services.settle()
+    assert refused == [True]
+
+    assert reports.file(beat())
+    await services.settle()
+    assert len(await filed(services.database)) == 1
+
+
 async def test_heartbeats_of_any_shape_are_filed(autojump_clock: MockClock, services: Services):
     reports = reports_of(services)
     for cards in (None, "none", 5, [None, 1, "x"], [{"imei": {"deep": [1]}}], {"slot_index": 0}):

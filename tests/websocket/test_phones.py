@@ -272,7 +272,23 @@ class TestNoRoom:
             monkeypatch.setattr(world.writer, "_has_room_for", lambda rows: False)
             error = await ask_json(phone, {"type": "sms_message", "request_id": "r", "data": SMS})
             assert (error["type"], error["data"]["status"], error["data"]["request_id"]) == ("error", 503, "r")
-            assert (await ask_json(phone, {"type": "heartbeat", "request_id": "s", "data": {}}))["type"] == "ack"
+
+    @pytest.mark.parametrize(("kind", "data"), [("heartbeat", {"battery_status": "charging"}), ("device_status", {"status": "online"})])
+    async def test_a_condition_is_refused_too_and_filed_when_it_is_told_again(
+        self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch, kind: str, data: dict[str, str]
+    ):
+        """They are acknowledged once the writer has them, and it has them not."""
+        async with world.dial("/ws", phone_headers()) as phone:
+            await hear(phone)
+            with monkeypatch.context() as patched:
+                patched.setattr(world.writer, "_has_room_for", lambda rows: False)
+                error = await ask_json(phone, {"type": kind, "request_id": "r", "data": data})
+                assert (error["type"], error["data"]["status"], error["data"]["request_id"]) == ("error", 503, "r")
+                await phone.send(json.dumps({"type": kind, "data": data}))  # nobody asked
+                await trio.sleep(1)
+            assert await ask_json(phone, {"type": kind, "request_id": "s", "data": data}) == {"type": "ack", "request_id": "s"}
+            await trio.sleep(1)
+            assert [report.type for report in await filed(world.database, kind)] == [kind]
 
     async def test_while_the_writer_is_behind_a_report_waits_and_an_agents_heartbeat_does_not(
         self, autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
