@@ -6,7 +6,6 @@ the database.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import Any
 
 import trio
@@ -32,7 +31,7 @@ from signal_gateway.domain.alarm import (
 )
 from signal_gateway.domain.command import Command, CommandState
 from signal_gateway.domain.device import DeviceStatus
-from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown
+from signal_gateway.domain.errors import AlarmNotFound, DatabaseDown, DiskFull
 from signal_gateway.domain.events import (
     AlarmChanged,
     CommandChanged,
@@ -53,6 +52,7 @@ from signal_gateway.services.alarm_settings import AlarmsSettings
 from signal_gateway.services.device_directory import DeviceDirectory
 from signal_gateway.services.open_alarms import OpenAlarms
 from signal_gateway.services.sim_switches import SimSwitches
+from signal_gateway.services.wake_times import WakeTimes
 from signal_gateway.storage import alarms as kept
 from signal_gateway.storage import records, sims
 from signal_gateway.storage.alarms import Acknowledge, Clear, Raise
@@ -90,8 +90,7 @@ class Alarms:
         self._switches = SimSwitches(writer, bus)
         self._linked: set[str] = set()
         self._away_since: dict[str, int] = {}
-        self._watched: set[str] = set()
-        self._away: list[tuple[int, str]] = []  # when to look whether one is still away: one entry each
+        self._looks = WakeTimes()  # when to see whether one is still away
         self._seen: OrderedDict[SimKey, tuple[tuple[str, str], ...]] = OrderedDict()
         self._limits = metrics.limits
         self._raised = metrics.counter("alarms_raised_total", "Alarms raised, by type.", ("type",))
@@ -148,8 +147,8 @@ class Alarms:
             await trio.sleep(SWEEP_EVERY_S)
             self._switches.again()
             now = self._wall_ms()
-            while self._away and self._away[0][0] <= now:
-                await self._look_for(heappop(self._away)[1], now)
+            for device_id in self._looks.due(now):
+                await self._look_for(device_id, now)
 
     # what is heard
 
@@ -192,7 +191,7 @@ class Alarms:
                 self._clear(key, self._wall_ms())
         since = self._away_since.get(event.device_id)
         if since is not None:
-            self._look_at(event.device_id, since + MS_PER_MINUTE * event.settings.offline_threshold_minutes)
+            self._looks.add(since + MS_PER_MINUTE * event.settings.offline_threshold_minutes, event.device_id)
 
     def _hear_deleted(self, event: DeviceDeleted) -> None:
         """Nothing is wrong with a device that is no more; and no SIM of it is switched for that."""
@@ -337,27 +336,22 @@ class Alarms:
         self._switches.switch((device_id, slot), reason)
 
     def _watch(self, device_id: str, since_ms: int, minutes: int | None = None) -> None:
-        """Look at it when it may have been away for too long. One that came meanwhile and went again is looked at then, and once more."""
+        """Look at it when it may have been away for too long. One that came meanwhile and went again is looked at then, and once more,
+        unless its settings have it looked at earlier now."""
         self._away_since[device_id] = since_ms
-        if device_id not in self._watched:
-            if minutes is None:
-                minutes = self._directory.settings(device_id).offline_threshold_minutes
-            self._look_at(device_id, since_ms + MS_PER_MINUTE * minutes)
-
-    def _look_at(self, device_id: str, at_ms: int) -> None:
-        self._watched.add(device_id)
-        heappush(self._away, (at_ms, device_id))
+        if minutes is None:
+            minutes = self._directory.settings(device_id).offline_threshold_minutes
+        self._looks.add(since_ms + MS_PER_MINUTE * minutes, device_id)
 
     async def _look_for(self, device_id: str, now: int) -> None:
         """A phone may have been away for too long."""
-        self._watched.discard(device_id)
         key = AlarmKey(device_id, AlarmType.OFFLINE)
         if device_id not in self._away_since or key in self._open:
             return
         try:
             device = await self._directory.find(device_id)
-        except DatabaseDown:
-            self._look_at(device_id, now + round(1000 * SWEEP_EVERY_S))
+        except (DatabaseDown, DiskFull):
+            self._looks.add(now + round(1000 * SWEEP_EVERY_S), device_id)
             return
         since = self._away_since.get(device_id)  # it may have come while we waited
         if device is None:
@@ -366,7 +360,7 @@ class Alarms:
             return
         minutes = device.settings.offline_threshold_minutes
         if now < since + MS_PER_MINUTE * minutes:
-            self._look_at(device_id, since + MS_PER_MINUTE * minutes)
+            self._looks.add(since + MS_PER_MINUTE * minutes, device_id)
             return
         self._raise(key, Severity.ERROR, f"no contact for {minutes} minutes", "server")
 

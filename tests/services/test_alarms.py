@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from signal_gateway.bus.local import LocalBus
 from signal_gateway.domain.alarm import AlarmType
 from signal_gateway.domain.device import DeviceStatus, SimCard, SubscriberId
-from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
 from signal_gateway.domain.events import DeviceLinked, DeviceSeen, DeviceUnlinked, ReportFiled, SettingsChanged
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.domain.report import Report
@@ -118,7 +118,21 @@ async def test_a_phone_that_flaps_is_remembered_once(autojump_clock: MockClock, 
         watch.go()
         watch.come()
     watch.go()
-    assert (len(watch.alarms._away), len(watch.alarms._away_since)) == (1, 1)
+    assert (len(watch.alarms._looks._heap), len(watch.alarms._away_since)) == (1, 1)
+
+
+async def test_a_threshold_that_is_lowered_while_a_phone_is_linked_holds_when_it_goes(autojump_clock: MockClock, watch: Watch):
+    """Before, it was away for a moment, and was to be looked at in a day."""
+    watch.device("patient", offline_threshold_minutes=1440)
+    await watch.alarms._directory.find("patient")
+    watch.go("patient")
+    watch.come("patient")
+    watch.bus.publish(SettingsChanged("patient", PhoneSettings(offline_threshold_minutes=5), 2))
+    watch.go("patient")
+    await trio.sleep(295)
+    assert await watch.kept() == []
+    await trio.sleep(10)
+    assert await watch.kept() == [OFFLINE]
 
 
 async def test_the_settings_of_the_phone_itself_hold_from_when_they_change(autojump_clock: MockClock, watch: Watch):
@@ -142,12 +156,15 @@ async def test_the_settings_of_the_phone_itself_hold_from_when_they_change(autoj
     assert await watch.kept() == [OFFLINE, OFFLINE, OFFLINE]
 
 
-async def test_while_the_database_is_down_it_is_asked_once_a_second(autojump_clock: MockClock, watch: Watch):
+@pytest.mark.parametrize("refusal", [DatabaseDown, DiskFull])
+async def test_while_the_database_cannot_be_read_it_is_asked_once_a_second(
+    autojump_clock: MockClock, watch: Watch, refusal: type[GatewayError]
+):
     asked: list[float] = []
 
     async def down(device_id: str) -> None:
         asked.append(trio.current_time())
-        raise DatabaseDown
+        raise refusal
 
     await trio.sleep(70)  # what was to be looked at since the start is over
     find, watch.alarms._directory.find = watch.alarms._directory.find, down  # type: ignore[method-assign, assignment]
