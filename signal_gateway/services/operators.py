@@ -78,7 +78,8 @@ class Operators:
     async def prove(self, bearer: str, address: str) -> Operator:
         """The operator who shows this token or key. Raises BadCredentials, RateLimited, DatabaseDown.
 
-        Who fails too often is refused for a minute, by address. A token of ours whose time is over is no guess, and does not count.
+        Who fails too often is refused for a minute, by address, however many tries come at once. A token of ours whose time is over is no
+        guess, and does not count.
         """
         mark = sha256(bearer.encode("utf-8", "surrogatepass")).digest()
         known = self._proved.get(mark)
@@ -86,8 +87,7 @@ class Operators:
             self._proved.move_to_end(mark)
             return known
         self._proved.pop(mark, None)
-        if self._attempts is not None:
-            self._attempts.check_address(address)
+        self._check_address(address)
         operator = await self._by_key(bearer, address) if bearer.startswith(KEY_PREFIX) else self._by_token(bearer, address)
         self._proved[mark] = operator
         if len(self._proved) > self._proved_kept:
@@ -217,6 +217,7 @@ class Operators:
     async def _by_key(self, key: str, address: str) -> Operator:
         digest = self._credentials.digest(key)
         found = await self._credentials.find(stored_key_id(key))
+        self._check_address(address)  # others may have failed meanwhile: no guess counts beyond the limit
         if not is_same(digest, found) or found is None or found.kind is not CredentialKind.OPERATOR or found.role is None:
             self._failed(address, "bad_key")
             raise BadCredentials("Invalid key")
@@ -224,6 +225,10 @@ class Operators:
             self._failed(address, "revoked" if found.revoked_at is not None else "expired")
             raise BadCredentials("Invalid key")
         return Operator(found.label or f"key:{found.id}", found.role, found.scope, found.id, found.expires_at)
+
+    def _check_address(self, address: str) -> None:
+        if self._attempts is not None:
+            self._attempts.check_address(address)
 
     def _failed(self, address: str, outcome: str) -> None:
         if self._attempts is not None:

@@ -16,13 +16,15 @@ from trio.testing import MockClock
 
 from signal_gateway.config import Config
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import BadCredentials
+from signal_gateway.domain.errors import BadCredentials, RateLimited
+from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.operators import Operators
 from signal_gateway.testing.world import World, open_world
 from signal_gateway.websocket.server_settings import ServerSettings
 from tests.hazards.steps import Steps
 from tests.hazards.upgrades import answer_to, head, status_of
 from tests.services import conftest as services_conftest
-from tests.services.conftest import ENROLMENT_KEY, Services
+from tests.services.conftest import ADDRESS, ENROLMENT_KEY, TOKEN_SECRET, Services
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import closing, connect, phone_headers
 
@@ -116,6 +118,24 @@ async def test_every_wrong_guess_gets_the_same_words_for_the_same_work(
     steps_taken = sorted(taken for _, _, taken in told.values())
     median = steps_taken[len(steps_taken) // 2]
     assert steps_taken[-1] - steps_taken[0] < GAP_MAX * median
+
+
+async def test_guesses_of_operator_keys_that_come_together_do_not_pass_the_limit(autojump_clock: MockClock, services: Services):
+    """All of them pass the door before the first is found to be wrong; those behind the tenth are told nothing of theirs."""
+    about = services.database, services.bus, services.credentials, services.attempts, Metrics(), TOKEN_SECRET, services.wall_ms
+    operators = Operators(*about)
+    told: Counter[str] = Counter()
+
+    async def try_key(key: str) -> None:
+        try:
+            await operators.prove(key, ADDRESS)
+        except (BadCredentials, RateLimited) as error:
+            told[error.reason] += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(60):
+            nursery.start_soon(try_key, f"sgk_{number:010d}_{'x' * 43}")
+    assert told == {"bad_credentials": 10, "rate_limited": 50}
 
 
 async def test_the_counts_would_show_a_door_that_stops_early(
