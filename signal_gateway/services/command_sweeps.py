@@ -9,7 +9,7 @@ import trio
 
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command_rules import CommandEvent, TimedOut, Withdrawn
-from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.domain.events import DeviceDeleted
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.database import Database
@@ -50,7 +50,7 @@ class CommandSweeps:
                 left_out += 1
                 continue
             left_out = 0
-            with suppress(DatabaseDown):
+            with suppress(DatabaseDown, DiskFull):
                 await self._sweep()
 
     async def _sweep(self) -> None:

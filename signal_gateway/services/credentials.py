@@ -11,7 +11,7 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import WHOLE_FLEET, Role, Scope
 from signal_gateway.domain.credential import ApiKey, Credential, CredentialKind, key_id_of, new_key
-from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.ids import is_client_id
 from signal_gateway.observe.logs import logger
@@ -154,7 +154,7 @@ class Credentials:
             try:
                 before = known or NOTHING_ENDED
                 endings = await self._database.read(lambda connection: stored_keys.find_endings(connection, before, checked_ms, now_ms))  # noqa: B023
-            except DatabaseDown:
+            except (DatabaseDown, DiskFull):
                 log.warning("ended keys cannot be read", retry_after_s=REVOCATION_POLL_S)
             else:
                 gone = endings.expired | (endings.revoked - known.revoked if known else frozenset())

@@ -5,7 +5,7 @@ from functools import partial
 
 import trio
 
-from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.command_lanes import Lane
 from signal_gateway.services.device_directory import DeviceDirectory, KnownDevice
@@ -55,7 +55,7 @@ class LaneReader:
                 device = await self._directory.find(device_id)
                 work = partial(read_lane, device_id=device_id, now_ms=self._wall_ms(), page=self._page())
                 contents = await self._database.look_up(work)
-            except DatabaseDown:
+            except (DatabaseDown, DiskFull):
                 await trio.sleep(RETRY_S)
                 continue
             if not lane.is_asked_again:
@@ -68,7 +68,7 @@ class LaneReader:
         while True:
             try:
                 contents = await self._database.look_up(partial(read_pool, now_ms=self._wall_ms(), page=self._page()))
-            except DatabaseDown:
+            except (DatabaseDown, DiskFull):
                 await trio.sleep(RETRY_S)
             else:
                 tell(contents)

@@ -16,7 +16,7 @@ import trio
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.access import Operator, Role, Scope
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import BadCredentials, DatabaseDown, NoToken, TokenExpired
+from signal_gateway.domain.errors import BadCredentials, DatabaseDown, DiskFull, NoToken, TokenExpired
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.domain.ids import is_client_id
 from signal_gateway.observe.logs import logger
@@ -195,7 +195,7 @@ class Operators:
         known = self._revoked
         try:
             found = await self._database.read(lambda connection: tokens.find_revoked(connection, known))
-        except DatabaseDown:
+        except (DatabaseDown, DiskFull):
             log.warning("revoked tokens cannot be read", retry_after_s=REVOCATION_POLL_S)
             return False
         if self._revoked is known:  # else one was revoked here meanwhile, and may not be in what was read

@@ -14,6 +14,7 @@ import trio
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.storage.faults import refusal_of
 from signal_gateway.storage.island import Island
 
@@ -79,7 +80,7 @@ class LookUps:
         """A trip has ended. Where it stopped at a fault of the database, those behind it go again."""
         self._under_way -= 1
         if isinstance(result, outcome.Error):
-            answers: Answers = [outcome.Error(result.error) for _ in passengers]
+            answers: Answers = [outcome.Error(_own(result.error)) for _ in passengers]
         else:
             answers = result.unwrap()
         self._waiting.extendleft(reversed(passengers[len(answers) :]))
@@ -87,6 +88,15 @@ class LookUps:
             if asker:
                 trio.lowlevel.reschedule(asker.pop(), answer)
         self._set_out()
+
+
+def _own(error: BaseException) -> BaseException:
+    """For one of those who share a refusal: one object raised in many tasks would gather all their tracebacks."""
+    if not isinstance(error, DatabaseDown | DiskFull):
+        return error
+    own = type(error)()
+    own.__cause__ = error
+    return own
 
 
 def answer_all(connection: Connection, look_ups: Sequence[LookUp]) -> Answers:
