@@ -2,6 +2,7 @@
 
 An authenticated link counts towards `server.max_connections` alone: phones behind one carrier's address are many. What has not
 authenticated counts towards its address and towards all; when that is full the oldest goes, for whoever is honest is quick.
+Addresses count as in `counted_address`: an IPv6 host by its /64, of which it may take any address that it likes.
 """
 
 import random
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
+from signal_gateway.domain.failed_attempts import counted_address
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.handshake import Refused
 
@@ -30,7 +32,7 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_messages_per_minute: int = 100
     """Seed 003's one rate; read as limits.control_per_min unless [limits] sets that."""
     max_connections_per_ip: int = 64
-    """Connections of one address that have not authenticated yet. 0 = no limit."""
+    """Connections of one address that have not authenticated yet; an IPv6 /64 counts as one. 0 = no limit."""
     max_unauthenticated: int = 512
     """Connections in all that have not authenticated yet; at this number the oldest goes."""
     max_failed_auth_per_ip_per_minute: int = 10
@@ -72,6 +74,7 @@ class Admission:
 
     def enter(self, address: str, on_evicted: Callable[[], None], counts_by_address: bool) -> Ticket:
         """A place for a new connection. Raises Refused 429 or 503. A proxy's own address is not counted: `move` is called later."""
+        address = counted_address(address)
         if counts_by_address:
             self._check_address(address)  # first: who is over it must not push others out
         if len(self._waiting) >= self._settings.max_unauthenticated:
@@ -82,7 +85,10 @@ class Admission:
         return ticket
 
     def move(self, ticket: Ticket, address: str) -> None:
-        """The connection came through a proxy, from `address`. Raises Refused 429."""
+        """The connection came through a proxy, from `address`. Raises Refused 429; or 503 for one whose place was taken meanwhile."""
+        if ticket not in self._waiting:  # its head came in the instant in which it had to go: it would be counted and never leave
+            raise _too_many_strangers()
+        address = counted_address(address)
         self._check_address(address)
         self._forget_address(ticket.address)
         ticket.address = address
@@ -121,7 +127,7 @@ class Admission:
         takes_from_others = oldest.address != address
         has_just_lost_one = now - self._evicted_at.get(address, float("-inf")) < EVICTS_NONE_S
         if (takes_from_others and has_just_lost_one) or now - oldest.entered_at < EVICTABLE_AFTER_S:
-            raise too_many("too_many_unauthenticated", "too many unauthenticated connections: come back later")
+            raise _too_many_strangers()
         self._forget_waiting(oldest)
         self._remember_eviction(oldest.address, now)
         oldest.on_evicted()
@@ -147,6 +153,10 @@ class Admission:
 def too_many(reason: str, text: str) -> Refused:
     """A 503 that asks to come back after a random while."""
     return Refused(503, reason, text, retry_after())
+
+
+def _too_many_strangers() -> Refused:
+    return too_many("too_many_unauthenticated", "too many unauthenticated connections: come back later")
 
 
 def retry_after() -> dict[str, str]:

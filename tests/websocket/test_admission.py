@@ -53,6 +53,50 @@ async def test_behind_a_proxy_the_client_counts_and_not_the_proxy():
     door.move(ticket, "203.0.113.2")
 
 
+async def test_whose_place_is_taken_before_its_head_is_read_is_counted_nowhere(autojump_clock: MockClock):
+    """It is cancelled, but runs until its next checkpoint, and reads there from where it came through the proxy."""
+    door = admission(max_unauthenticated=1)
+    first = door.enter("10.0.0.1", nobody, counts_by_address=False)
+    await trio.sleep(2)
+    second = door.enter("10.0.0.1", nobody, counts_by_address=False)
+    with pytest.raises(Refused) as caught:
+        door.move(first, "203.0.113.9")
+    assert caught.value.status == 503
+    assert door._waiting_by_address == {"": 1}
+    door.leave(first)
+    door.leave(second)
+    assert not door._waiting_by_address
+
+
+@pytest.mark.parametrize("is_proxied", [False, True])
+async def test_the_addresses_of_one_ipv6_network_count_as_one(is_proxied: bool):
+    """A host has its whole /64 (RFC 4291 §2.5.4), and would take a new address for each connection."""
+    door = admission()
+
+    def come(address: str) -> None:
+        ticket = door.enter("10.0.0.1" if is_proxied else address, nobody, counts_by_address=not is_proxied)
+        if is_proxied:
+            door.move(ticket, address)
+
+    for number in range(64):
+        come(f"2001:db8::{number:x}:1")
+    with pytest.raises(Refused) as caught:
+        come("2001:db8::ffff:1")
+    assert caught.value.status == 429
+    come("2001:db8:0:1::1")
+
+
+async def test_an_ipv6_network_that_lost_a_place_takes_none_from_others_by_another_address(autojump_clock: MockClock):
+    door = admission(max_unauthenticated=2)
+    for address in ("2001:db8::1", "192.0.2.1"):
+        door.enter(address, nobody, counts_by_address=True)
+    await trio.sleep(2)
+    door.enter("192.0.2.2", nobody, counts_by_address=True)
+    with pytest.raises(Refused) as caught:
+        door.enter("2001:db8::2", nobody, counts_by_address=True)
+    assert caught.value.status == 503
+
+
 async def test_when_strangers_are_too_many_the_oldest_goes(autojump_clock: MockClock):
     door = admission(max_unauthenticated=3)
     evicted: list[int] = []
