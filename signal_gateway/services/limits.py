@@ -1,7 +1,6 @@
 """How much each client may say: its token buckets, kept across its links (CONTRACT.md §8)."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -62,10 +61,10 @@ class ClientBuckets:
         self.control = TokenBucket(control, now_s)
         self.signal = TokenBucket(signal, now_s)
 
-    @property
-    def by_class(self) -> Mapping[str, TokenBucket]:
-        """Each under the name of its class."""
-        return {"data": self.data, "control": self.control, "signal": self.signal}
+    def of(self, rate_class: str) -> TokenBucket:
+        """The one of this class."""
+        bucket: TokenBucket = getattr(self, rate_class)  # named as the classes are
+        return bucket
 
     def is_full(self, now_s: float) -> bool:
         """Whether nothing is owed any more."""
@@ -75,7 +74,7 @@ class ClientBuckets:
 class Limits:
     """The buckets of every client, found again when it reconnects, so that a new link is no new allowance.
 
-    Forgotten once they are full; but while a link still holds them, they are found for the next link too.
+    Forgotten once they are full; but while a link still holds the `ClientBuckets`, they are found for the next link too.
     """
 
     def __init__(self, settings: LimitsSettings, metrics: Metrics) -> None:

@@ -73,8 +73,8 @@ class Link:
         self._ticket = ticket
         self._settings = door.link
         self._turn = door.turn
-        self._buckets = door.limits.stranger().by_class
-        self._data_bucket = self._buckets["data"]
+        self._buckets = door.limits.stranger()
+        self._data_bucket = self._buckets.data
         self.status_told: DeviceStatus | None = None
         """Set by the handler of a heartbeat with a status: what it said."""
         self._again: tuple[bytes, DeviceStatus] | None = None  # the data of the last one in JSON, and their meaning: most say it again
@@ -136,8 +136,8 @@ class Link:
         door = self.door
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
-        self._buckets = door.limits.client(principal.client_id).by_class
-        self._data_bucket = self._buckets["data"]
+        self._buckets = door.limits.client(principal.client_id)
+        self._data_bucket = self._buckets.data
         if principal.room_id is not None:
             self._ears = self._ears.of_guests or self._ears
         self._is_heard = True
@@ -303,7 +303,7 @@ class Link:
         hear, turn = self._ears.plain_signal, self._turn
         if hear is None or not turn.has_room or (written := plain.plain_signal(payload, self.client_id)) is None:
             return False
-        if self._buckets["signal"].take(self.stream.heard_at) > 0:
+        if self._buckets.signal.take(self.stream.heard_at) > 0:
             return False
         turn.bytes_in += len(payload)
         self.door.metrics.messages.values["in", plain.SIGNAL_NAMES[type(written.signal)]] += 1
@@ -326,7 +326,7 @@ class Link:
         try:
             message, question = dialect.decode(is_text, payload, self._kind_word)
             metrics.messages.values["in", question.name] += 1
-            if (wait_s := self._buckets[question.rate_class].take(self.stream.heard_at)) > 0:
+            if (wait_s := self._buckets.of(question.rate_class).take(self.stream.heard_at)) > 0:
                 self._refusals.too_often(question, wait_s)
                 return None
             ears = self._ears.before if self.principal is None else self._ears.after
