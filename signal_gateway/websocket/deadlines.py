@@ -6,6 +6,7 @@ from typing import Final
 from protocol.close_codes import CloseCode
 from signal_gateway.websocket.frame_parser import FrameParser
 from signal_gateway.websocket.link_settings import LinkSettings
+from signal_gateway.websocket.stream import LinkStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,10 @@ DRAGGING: Final = Missed("link.message_seconds_max", CloseCode.SLOW, "one messag
 
 
 class Deadlines:
-    """Those of one link. While we do not read the link, its clocks stand still. Times are Trio seconds."""
+    """Those of one link. While we do not read the link, its clocks stand still. Times are Trio seconds.
+
+    Only the one of authentication does not, for whoever is over the rate of frames: a flood holds no place of a stranger for longer.
+    """
 
     __slots__ = ("_auth_deadline_s", "_opened_at", "_settings", "_token_warning_s", "_unfinished", "_warned_of")
 
@@ -44,7 +48,7 @@ class Deadlines:
             self._warned_of = expires_at
         return is_time
 
-    def missed(self, now: float, is_authenticated: bool, token_left_s: float, heard_at: float, parser: FrameParser) -> Missed | None:
+    def missed(self, now: float, is_authenticated: bool, token_left_s: float, stream: LinkStream, parser: FrameParser) -> Missed | None:
         """The deadline that has passed, if one has. That of a token passes whatever we do."""
         if token_left_s <= 0:
             return EXPIRED
@@ -53,7 +57,10 @@ class Deadlines:
             return None
         if not is_authenticated and now - self._opened_at >= self._auth_deadline_s:
             return UNAUTHENTICATED
-        if now - heard_at >= self._settings.silence_max_s:
+        if stream.read_not_before > now:
+            self._unfinished = None
+            return None
+        if now - max(stream.heard_at, stream.read_not_before) >= self._settings.silence_max_s:
             return SILENT
         return DRAGGING if self._drags(now, parser) else None
 

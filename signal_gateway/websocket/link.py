@@ -153,7 +153,7 @@ class Link:
         left_s = inf if expires_at is None else (expires_at - self.door.wall_ms()) / 1000
         if expires_at is not None and self.kind is not LinkKind.PHONE and self._deadlines.is_to_be_warned(expires_at, left_s):
             self.say(TokenRefreshDue(expires_at=expires_at, expires_in_s=round(left_s, 1)), "token_refresh")  # phones know no such message
-        missed = self._deadlines.missed(now, self.principal is not None, left_s, self.stream.heard_at, self.parser)
+        missed = self._deadlines.missed(now, self.principal is not None, left_s, self.stream, self.parser)
         if missed is not None:
             self.door.metrics.limits.add(missed.setting)
             if missed is UNAUTHENTICATED:
