@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -164,7 +164,7 @@ class Gateway:
         self.registration = Registration(database, writer, bus, *keys, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
-        self.door = self._door(config, turn, metrics, subscriber_ids, writer.has_room, wall_ms, new_uuid, new_uuid_bytes)
+        self.door = self._door(config, turn, metrics, subscriber_ids, writer.wait_for_room, wall_ms, new_uuid, new_uuid_bytes)
         self.listener = _listener_of(config, self.door)
 
     def _door(
@@ -173,7 +173,7 @@ class Gateway:
         turn: Turn,
         metrics: Metrics,
         subscriber_ids: SubscriberIds,
-        has_room: Callable[[], bool],
+        wait_for_room: Callable[[], Awaitable[None]],
         wall_ms: Callable[[], int],
         new_uuid: Callable[[], UUID],
         new_uuid_bytes: Callable[[], bytes],
@@ -203,7 +203,7 @@ class Gateway:
             rooms=self.rooms,
             room_media=self.room_media,
             ice_servers=self.ice_servers,
-            has_room=has_room,
+            wait_for_room=wait_for_room,
             wall_ms=wall_ms,
             new_uuid=new_uuid,
             new_uuid_bytes=new_uuid_bytes,

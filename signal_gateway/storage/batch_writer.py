@@ -53,6 +53,7 @@ class BatchWriter:
         self._flush = trio.CancelScope()
         self._woken = trio.Event()
         self._wake_at_rows = inf
+        self._without_room = trio.lowlevel.ParkingLot()
         self._limits = metrics.limits
         self._errors = metrics.errors
         counter = metrics.counter
@@ -85,6 +86,15 @@ class BatchWriter:
     def has_room(self) -> bool:
         """Whether doors may hear everything."""
         return not self.above_high_water
+
+    async def wait_for_room(self) -> None:
+        """Return as soon as doors may hear everything. In order: whoever goes on lets the next one go on in the next pass of the loop.
+
+        All at once they would hold up the loop, and the writer that has just caught up would be behind again.
+        """
+        while self.above_high_water:
+            await self._without_room.park()
+        self._without_room.unpark()
 
     @property
     def rows_lost(self) -> int:
@@ -271,6 +281,12 @@ class BatchWriter:
                 self._tell_done(entry, written.done[entry])
             else:
                 self._tell(entry.on_failed if entry in written.failed else entry.on_durable)
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        """Fewer rows wait than did."""
+        if not self.above_high_water:
+            self._without_room.unpark()
 
     def _tell(self, callback: Callable[[], None] | None) -> None:
         if callback is None:
@@ -296,6 +312,7 @@ class BatchWriter:
         self._rows_waiting -= len(entries) - len(kept)
         self._calls_queued += sum(isinstance(entry, Job) for entry in kept)
         self._queue.extendleft(reversed(kept))
+        self._tell_of_room()
 
     def _fail(self, error: GatewayError) -> None:
         """The database could not: whoever waits for this batch is told, and the next try is later."""
@@ -317,6 +334,7 @@ class BatchWriter:
         if lost:
             self._rows_lost.add(by=lost)
             log.error("rows were lost at the end", rows=lost)
+        self._tell_of_room()
 
     def _refuse_waiting(self, entries: Sequence[Entry], cause: Exception | None) -> None:
         """Each asker gets an error of its own: one object raised in many tasks would gather all their tracebacks."""

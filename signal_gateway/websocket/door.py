@@ -1,6 +1,6 @@
 """What all links of one gateway share: the services that their messages end in, and the limits they keep."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -59,8 +59,8 @@ class Door:
     """Where a media backend may stand behind rooms; None = their members talk to each other directly."""
     ice_servers: IceServers
     """What members of rooms that do so are told of STUN and TURN servers."""
-    has_room: Callable[[], bool]
-    """Whether the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
+    wait_for_room: Callable[[], Awaitable[None]]
+    """Returns when the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
     wall_ms: Callable[[], int]
     new_uuid: Callable[[], UUID]
     """A fresh version 4 UUID, for sessions."""

@@ -32,8 +32,6 @@ from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.handshake import Request, upgrade_answer
 from signal_gateway.websocket.refusals import Refusals
 
-ROOM_POLL_S = 0.01
-"""Seconds between two looks at a writer that is behind."""
 HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""
 
@@ -352,8 +350,7 @@ class Link:
 
     async def _hear_when_there_is_room(self, handler: Handler, message: object, question: Question) -> None:
         """The writer is behind: this link is not read on until it has caught up (DESIGN.md §4)."""
-        while not self.door.has_room():  # noqa: ASYNC110 - the writer has no event for every link that might wait
-            await trio.sleep(ROOM_POLL_S)
+        await self.door.wait_for_room()
         if self._fenced:  # a newer link speaks for this client by now
             return
         if (waiting := handler(self, message, question)) is not None:

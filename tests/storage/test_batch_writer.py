@@ -385,6 +385,99 @@ async def puts_and_calls(database: InlineDatabase) -> tuple[dict[str, Any], list
     return answers, durable
 
 
+class Steps(trio.abc.Instrument):
+    """Counts the steps of tasks of this name, by passes of the loop."""
+
+    def __init__(self, name: str) -> None:
+        self.by_pass = [0]
+        self._name = name
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.by_pass.append(0)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.by_pass[-1] += task.name == self._name
+
+
+async def test_who_waits_for_room_sleeps_until_there_is_and_goes_on_in_order(
+    autojump_clock: Any, inline: InlineDatabase, writer: BatchWriter, nursery: trio.Nursery
+):
+    """A thousand links that looked a hundred times a second would take the time of the writer that is to catch up."""
+    inline.before_commit = down_until(trio.current_time() + 30)
+    await nursery.start(writer.run)
+    writer.put([entry("row")] * 30)
+    went_on: list[int] = []
+
+    async def wait(number: int) -> None:
+        await writer.wait_for_room()
+        went_on.append(number)
+
+    for number in range(200):
+        nursery.start_soon(wait, number, name="waiter")
+        await trio.lowlevel.checkpoint()
+    steps = Steps("waiter")
+    trio.lowlevel.add_instrument(steps)
+    await trio.sleep(29)
+    assert (sum(steps.by_pass), went_on) == (0, [])
+
+    await trio.sleep(2)
+    trio.lowlevel.remove_instrument(steps)
+    assert went_on == list(range(200))
+    assert sum(steps.by_pass) == 200
+    assert max(steps.by_pass) <= 4
+
+
+async def test_who_was_let_in_and_fills_the_writer_lets_nobody_else_in(
+    autojump_clock: Any, inline: InlineDatabase, writer: BatchWriter, nursery: trio.Nursery
+):
+    inline.before_commit = down_until(trio.current_time() + 30)
+    writer.put([entry("first")] * 40)
+    waiting_rows: list[int] = []
+
+    async def wait(number: int) -> None:
+        await writer.wait_for_room()
+        assert writer.put([entry(f"row-{number}")] * 5)
+        waiting_rows.append(writer.rows_waiting)
+
+    for number in range(50):
+        nursery.start_soon(wait, number)
+    await trio.testing.wait_all_tasks_blocked()
+    await nursery.start(writer.run)
+    await trio.sleep(60)
+
+    assert len(waiting_rows) == 50
+    assert max(waiting_rows) < 30 + 5
+    assert writer.rows_waiting == 0
+
+
+@pytest.mark.parametrize("way", ["answered", "given up"])
+async def test_room_that_comes_without_a_commit_is_told_too(autojump_clock: Any, inline: InlineDatabase, writer: BatchWriter, way: str):
+    """Callers who are told that the database is down wait no more, and nothing does after the end."""
+    inline.before_commit = fails(DatabaseDown)
+    went_on: list[float] = []
+
+    async def wait() -> None:
+        await writer.wait_for_room()
+        went_on.append(trio.current_time())
+
+    async with trio.open_nursery() as waiters:
+        if way == "answered":
+            for number in range(30):
+                waiters.start_soon(answer_to, writer, str(number), {})
+        else:
+            writer.put([entry("row")] * 30)
+        await trio.testing.wait_all_tasks_blocked()
+        waiters.start_soon(wait)
+        waiters.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(writer.run)
+            await trio.sleep(0.01)
+            assert len(went_on) == (2 if way == "answered" else 0)
+            writer.close()
+    assert len(went_on) == 2
+
+
 # How it ends
 
 
