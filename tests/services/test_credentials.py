@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from signal_gateway.domain.credential import CredentialKind
-from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.domain.events import CredentialRevoked
 from signal_gateway.services.credentials import KeyConfigurationError
 from signal_gateway.storage import credentials as stored_keys
@@ -85,7 +85,11 @@ async def test_the_end_of_a_client_key_is_told_and_that_of_an_enrolment_key_is_n
 
 @pytest.mark.parametrize("refusal", [DatabaseDown, DiskFull])
 async def test_a_database_that_cannot_be_read_delays_the_word_and_ends_nothing(
-    autojump_clock: MockClock, nursery: trio.Nursery, services: Services, monkeypatch: pytest.MonkeyPatch, refusal: type[GatewayError]
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: type[DatabaseDown | DiskFull],
 ):
     key_id, _ = await services.credentials.create(ENROLMENT)
     await nursery.start(services.credentials.run)

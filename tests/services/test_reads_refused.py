@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
+from signal_gateway.domain.errors import DatabaseDown, DiskFull
 from signal_gateway.domain.events import SettingsChanged
 from signal_gateway.domain.phone_settings import PhoneSettings
 from signal_gateway.storage import tokens
@@ -18,7 +18,7 @@ from tests.websocket.test_commands import log_of, patient, sms, submit, told
 
 @pytest.mark.parametrize("refusal", [DatabaseDown, DiskFull])
 async def test_what_is_read_again_and_again_is_known_once_the_database_answers(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, refusal: type[GatewayError]
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, refusal: type[DatabaseDown | DiskFull]
 ):
     """Lanes of commands, their sweeps, and tokens that another process revokes."""
     asked: list[Any] = []
