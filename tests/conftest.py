@@ -9,8 +9,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from signal_gateway.observe.logs import lines_told_to
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("untimed")
 
 SERVICE_PORTS = {"postgresql": 5432, "redis": 6379, "rabbitmq": 5672, "mosquitto": 1883, "nats": 4222}
 TOOLS = {
