@@ -142,14 +142,19 @@ class Outbox:
         """Send what TLS itself has to say, behind what was sealed before."""
         if self._ended:
             return
+        if self._is_over:  # no more may wait; and what followed could not be opened without it
+            self.end()
+            return
         if self._unsent:
             self._unsent += data
             self._bytes += len(data)
-            return
-        waiting = self._bytes  # of this turn; not sealed yet
-        self._write(data)
-        if not self._ended:
+        else:
+            waiting = self._bytes  # of this turn; not sealed yet
+            self._write(data)
+            if self._ended:
+                return
             self._bytes += waiting
+        self._check_bounds()
 
     def flush(self) -> None:
         """See Flushable: the turn has ended."""

@@ -16,7 +16,7 @@ from signal_gateway.websocket.frame_parser import FrameParser
 from signal_gateway.websocket.lane import Lane
 from signal_gateway.websocket.library import Library
 from signal_gateway.websocket.outbox import Outbox, Spawn
-from signal_gateway.websocket.tls import TlsSession, descriptor_of, unwrapped
+from signal_gateway.websocket.tls import OWN_BYTES_FREE, TlsSession, descriptor_of, unwrapped
 from signal_gateway.websocket.turn import Turn
 
 LAST_WORD_S = 1.0
@@ -252,6 +252,8 @@ class LinkStream:
             return
         if said := self._opened(tls, data):
             self._feed(said)
+        if tls.own_bytes > OWN_BYTES_FREE:
+            self._count_frames()
         if tls.is_over:
             self.end()
 
@@ -277,6 +279,8 @@ class LinkStream:
         """Over the rate of frames the socket is read later, and nothing is answered (CONTRACT.md §8)."""
         frames, self._counted = self._parser.frames - self._counted, self._parser.frames
         self._count_at = self._counted + self._counted_at_once
+        if self._tls is not None:
+            frames += self._tls.frames_owed(frames)
         if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
             if self.read_not_before <= self.heard_at:
                 self._limits.add("limits.frames_per_s")

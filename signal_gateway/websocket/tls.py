@@ -16,6 +16,11 @@ RECORD_BYTES_MAX = 16_384
 """Bytes of the link that one TLS record carries at most."""
 READ_BYTES = 16_384
 """Bytes read from a socket at once during the handshake."""
+OWN_BYTES_FREE = 32_768
+"""Bytes of TLS's own that any peer may have said: a record that is not whole yet counts as such, and has up to 18,437."""
+OWN_BYTES_A_FRAME = 128
+"""Beyond that so many count as a frame. What is around a record is 22 to 60, so who says a frame in one or two owes nothing; and a peer
+that asks for new keys all the time, which costs us 25 µs for 27 bytes, takes 3 % of a core at 200 frames a second."""
 
 Contexts = Callable[[], ssl.SSLContext]
 """By what the next connection speaks TLS: its certificate may be exchanged while others are open."""
@@ -24,7 +29,7 @@ Contexts = Callable[[], ssl.SSLContext]
 class TlsSession:
     """The TLS state of one connection, the server's side of it."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "is_over")
+    __slots__ = ("_incoming", "_object", "_outgoing", "is_over", "own_bytes")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -32,6 +37,8 @@ class TlsSession:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.is_over = False
         """Whether the peer has said that nothing more will come."""
+        self.own_bytes = 0
+        """Bytes since the handshake that carried nothing of the link, and are not settled: new keys, alerts, what is around records."""
 
     def is_shaken(self, data: bytes = b"") -> bool:
         """Go on with the handshake with what came; whether it is done. Raises ssl.SSLError for a peer that we cannot speak with."""
@@ -55,12 +62,22 @@ class TlsSession:
         said = self._read(bytes_max)
         # A want that is raised costs more than the record: it is looked for only where something is left.
         if not said or (len(said) < bytes_max and not incoming.pending):
+            self.own_bytes += len(data) - len(said)
             return said
         parts = [said]
         while said and (incoming.pending or tls.pending()):
             said = self._read(RECORD_BYTES_MAX)
             parts.append(said)
-        return b"".join(parts)
+        said = b"".join(parts)
+        self.own_bytes += len(data) - len(said)
+        return said
+
+    def frames_owed(self, frames: int) -> int:
+        """How many frames the peer has said in TLS's own words, beside `frames` that it said in the link's. They are settled by that."""
+        own_bytes = max(0, self.own_bytes - OWN_BYTES_A_FRAME * frames)
+        owed = max(0, own_bytes - OWN_BYTES_FREE) // OWN_BYTES_A_FRAME
+        self.own_bytes = own_bytes - OWN_BYTES_A_FRAME * owed
+        return owed
 
     def sealed(self, data: bytes) -> bytes:
         """The bytes for the socket that carry `data`, behind whatever TLS itself had to say."""
@@ -120,6 +137,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 if not (data := bytes(await self.raw.receive_some(READ_BYTES))):
                     return b""  # without a farewell; what it said is whole, or whoever reads it will say that it is not
                 said = self.session.opened(data)
+                if self.session.own_bytes > OWN_BYTES_FREE:
+                    raise trio.BrokenResourceError("TLS has more to say than the head of a request is worth")
         except ssl.SSLError as error:
             raise trio.BrokenResourceError from error
         return said

@@ -253,3 +253,20 @@ async def test_a_turn_that_says_more_than_may_wait_is_written_before_it_ends(pai
     turn.end()
     assert peer.recv(10_000) == b"x" * 600
     assert slow.limits == []
+
+
+async def test_what_tls_says_itself_is_within_the_bounds_too(pair: Pair, turn: Turn):
+    transport, _ = pair
+    slow = Slow()
+    outbox = Outbox(OutboxSettings(bytes_max=20_000), transport, Metrics(), turn, never, slow)
+    while not outbox.bytes_waiting:
+        outbox.put_sealed(bytes(1000))
+    while outbox.bytes_waiting <= 19_000:
+        assert slow.limits == []
+        outbox.put_sealed(bytes(1000))
+    outbox.put_sealed(bytes(1000))
+    assert slow.limits == ["outbox.bytes_max"]
+    outbox.put(b"the last word", is_last_word=True)
+    assert outbox.bytes_waiting > 20_000
+    outbox.put_sealed(bytes(1000))
+    assert (outbox.bytes_waiting, slow.limits) == (0, ["outbox.bytes_max"])
