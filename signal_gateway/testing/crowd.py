@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 
 import trio
 
-from signal_gateway.app import settle_collector
 from signal_gateway.testing.hostile import KINDS, HostileClient, Kind
 
 EACH_MAX = 500
@@ -167,7 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     plan = CrowdPlan(asked.url, asked.each, asked.seconds, tuple(asked.kinds))
     allow_open_files()
-    settle_collector()
     os.nice(NICE)
     try:
         with suppress(KeyboardInterrupt, BrokenPipeError):

@@ -97,7 +97,7 @@ async def test_after_a_churn_of_2000_connections_no_descriptor_and_no_task_is_le
 
 def test_a_simulated_fleet_beside_hostile_clients_of_each_kind_is_answered_and_the_table_shows_both(tmp_path: Path):
     with running(tmp_path, more='[logging]\nlevel = "debug"') as server:
-        asked = ("--phones", "20", "--agents", "5", "--seconds", "8", "--hostile", "2")
+        asked = ("--phones", "20", "--agents", "5", "--seconds", "12", "--hostile", "2")
         ran = command(tmp_path, "simulate", "--url", server.url, *asked)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "most: 25" in ran.stdout
