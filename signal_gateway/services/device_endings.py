@@ -3,10 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-import trio
-
 from signal_gateway.domain.command_rules import CommandPolicy
-from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.storage.batch_writer import BatchWriter
 from signal_gateway.storage.command_changes import Applied
 from signal_gateway.storage.device_endings import Ended, Ending, end_devices
@@ -26,24 +23,10 @@ class DeviceEndings:
         Returns the ids of the keys that were its own and are revoked, or None when there is no such device. Raises DatabaseDown, DiskFull.
         """
         while True:
-            ended = await self._page(Ending(device_id, actor, at))
+            ended: Ended = await self._writer.have_done(self._work, Ending(device_id, actor, at), self._follow_all)
             if ended.is_deleted:
                 return ended.revoked
 
-    async def _page(self, ending: Ending) -> Ended:
-        came: list[Ended | Exception] = []
-        is_there = trio.Event()
-
-        def tell(ended: Ended | Exception) -> None:
-            came.append(ended)
-            if isinstance(ended, Ended):
-                for applied in ended.withdrawn:
-                    self._follow(applied)
-            is_there.set()
-
-        if not self._writer.post(self._work, ending, tell, lasts=False):
-            raise DatabaseDown
-        await is_there.wait()
-        if isinstance(came[0], Exception):
-            raise came[0]
-        return came[0]
+    def _follow_all(self, ended: Ended) -> None:
+        for applied in ended.withdrawn:
+            self._follow(applied)

@@ -13,7 +13,6 @@ from signal_gateway.bus.local import Bus
 from signal_gateway.domain.command import Command, CommandState, Wait
 from signal_gateway.domain.command_rules import CommandEvent, Dispatched, LinkLost, Unsent
 from signal_gateway.domain.device import SimCard
-from signal_gateway.domain.errors import DatabaseDown
 from signal_gateway.domain.events import (
     CommandChanged,
     CommandDue,
@@ -122,21 +121,8 @@ class Dispatcher:
 
     async def change(self, event: CommandEvent) -> Applied:
         """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
-        came: list[Applied | Exception] = []
-        done = trio.Event()
-
-        def tell(applied: Applied | Exception) -> None:
-            came.append(applied)
-            if isinstance(applied, Applied):
-                self._follow(applied)
-            done.set()
-
-        if not self._writer.post(self._apply, Item(event), tell, lasts=False):
-            raise DatabaseDown
-        await done.wait()
-        if isinstance(came[0], Exception):
-            raise came[0]
-        return came[0]
+        applied: Applied = await self._writer.have_done(self._apply, Item(event), self._follow)
+        return applied
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what is due, until cancelled."""

@@ -139,6 +139,27 @@ class BatchWriter:
         self._woken.set()
         return True
 
+    async def have_done(self, work: JobWork, item: Any, on_done: Callable[[Any], None]) -> Any:
+        """What came of `item`, posted as one that does not last. `on_done` hears of it, too, as soon as it is on disk, whoever still waits.
+
+        Raises DatabaseDown or DiskFull, and what `work` raised for it; then `on_done` hears nothing.
+        """
+        came: list[Any] = []
+        is_there = trio.Event()
+
+        def tell(result: Any) -> None:
+            came.append(result)
+            is_there.set()
+            if not isinstance(result, Exception):
+                on_done(result)
+
+        if not self.post(work, item, tell, lasts=False):
+            raise DatabaseDown
+        await is_there.wait()
+        if isinstance(came[0], Exception):
+            raise came[0]
+        return came[0]
+
     async def call(self, work: Callable[[Connection], T]) -> T:
         """The result of `work`, after the commit of the transaction in which it ran, behind all that was put before.
 

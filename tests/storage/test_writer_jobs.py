@@ -51,6 +51,23 @@ class Work:
         return [f"{item} done" for item in items]
 
 
+async def test_who_has_a_job_done_waits_for_it_and_is_told_what_came_of_it(writer: BatchWriter, nursery: trio.Nursery):
+    await nursery.start(writer.run)
+    told: list[str] = []
+    work = Work()
+    assert await writer.have_done(work, "a", told.append) == "a done"
+    with pytest.raises(ValueError, match="bad"):
+        await writer.have_done(work, "bad", told.append)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await writer.have_done(work, "b", told.append)
+    await writer.call(lambda connection: None)
+    assert told == ["a done", "b done"]
+    writer.close()
+    with pytest.raises(DatabaseDown):
+        await writer.have_done(work, "c", told.append)
+
+
 def failing(error: Callable[[], BaseException], numbers: set[int]) -> Callable[[int], None]:
     def hook(number: int) -> None:
         if number in numbers:
