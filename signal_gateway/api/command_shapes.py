@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from protocol.fields import AlarmType, MessageType
 from signal_gateway.api.shapes import ID_MAX, Answer, Asked, Body, Id, Millis, Word, instant
 from signal_gateway.domain.command import PRIORITY_MAX, PRIORITY_MIN, Command, CommandKind, CommandRequest, CommandView, Target, priority_of
 from signal_gateway.domain.errors import BadRequest
@@ -20,9 +21,6 @@ Priority = Annotated[
 SimSlot = Annotated[int | None, Field(ge=0, le=7, description="The SIM of the phone; left out: any that may.")]
 Text = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[str, Field(min_length=1, max_length=64)]
-AlarmWord = Literal[
-    "battery_low", "signal_low", "sim_balance_low", "error_count", "offline", "sim_blocked", "sms_blocked", "ussd_blocked", "mms_blocked"
-]
 Code = Annotated[str, Field(min_length=1, max_length=182)]
 
 
@@ -76,7 +74,7 @@ class SendRcs(Terms):
     sim_slot: SimSlot = None
     phone_number: Number
     message: Annotated[Text, Field(min_length=1)]
-    message_type: Literal["text", "image", "video", "file"] | None = None
+    message_type: MessageType | None = None
 
 
 class FindDevice(Terms):
@@ -88,7 +86,7 @@ class FindDevice(Terms):
 class AlarmStart(Terms):
     """Let the phone ring."""
 
-    alarm_type: AlarmWord
+    alarm_type: AlarmType
     message: Text | None = None
 
 
