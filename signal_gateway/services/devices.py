@@ -109,8 +109,8 @@ class Devices:
             raise DeviceNotFound
         record, differs = changed
         settings = self._settings_of(record)
-        log.info("settings changed", device_id=device_id, settings=sorted(changes), actor=operator.subject)
         if differs:
+            log.info("settings changed", device_id=device_id, settings=sorted(changes), actor=operator.subject)
             self._bus.publish(SettingsChanged(device_id, settings, record.settings_version))
         return settings, record.settings_version
 
