@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Text, and_, bindparam, cast, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, Text, and_, bindparam, cast, exists, func, insert, or_, select
 
 from signal_gateway.domain.access import Scope, scope_of, scope_values
 from signal_gateway.domain.command import ON_ITS_WAY, Command, CommandKind, CommandState, Step
@@ -145,7 +145,7 @@ def values_of(command: Command) -> dict[str, Any]:
     return values
 
 
-def command_of(row: Row[Any]) -> Command:
+def command_of(row: Sequence[Any]) -> Command:
     """A command as it was kept."""
     values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     values["kind"], values["state"] = CommandKind(values["kind"]), CommandState(values["state"])

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import trio
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy import Connection, Engine, StaticPool, create_engine
 from sqlalchemy.exc import OperationalError
 
 from signal_gateway.storage.engine import ENGINE_OPTIONS
@@ -16,7 +16,7 @@ from signal_gateway.storage.tables import metadata
 
 T = TypeVar("T")
 CommitHook = Callable[[int], None]
-CommitListener = Callable[[int, Sequence[tuple[str, Any]]], None]
+CommitListener = Callable[[int, Sequence[str]], None]
 
 
 class Image(NamedTuple):
@@ -98,7 +98,7 @@ class InlineDatabase:
         return Image(self._driver.serialize(), self.commits)
 
     def tell_commits(self, listener: CommitListener) -> Callable[[], None]:
-        """Call `listener` after each commit that held, with its number and the statements that wrote, each with its parameters.
+        """Call `listener` after each commit that held, with its number and the statements that wrote, their values in them.
 
         Returns the function that ends it.
         """
@@ -149,7 +149,7 @@ class InlineDatabase:
     def _write(self, work: Callable[[Connection], T]) -> T:
         if self._broken is not None:
             raise self._broken
-        self._writes.made.clear()
+        self._writes.begin()
         try:
             with self._connection.begin():
                 result = work(self._connection)
@@ -199,44 +199,38 @@ class _Writes:
     """
 
     def __init__(self, engine: Engine, driver: Any) -> None:
-        self.made: list[tuple[str, Any]] = []
-        self._engine = engine
+        self.made: list[str] = []
         self._driver = driver
         self._begun_at: dict[str, int] = {}
-        self._is_noting = False
         dialect: Any = engine.dialect
-        dialect.do_begin = self._begin
-        dialect.do_savepoint = self._begin_savepoint
-        dialect.do_rollback_to_savepoint = self._undo_savepoint
-        dialect.do_release_savepoint = self._end_savepoint
+        dialect.do_begin = self._do("BEGIN IMMEDIATE")
+        dialect.do_savepoint = self._do("SAVEPOINT")
+        dialect.do_rollback_to_savepoint = self._do("ROLLBACK TO SAVEPOINT")
+        dialect.do_release_savepoint = self._do("RELEASE SAVEPOINT")
+
+    def begin(self) -> None:
+        """Nothing is written yet."""
+        self.made.clear()
+        self._begun_at.clear()
 
     def note(self) -> None:
-        """From now on, note what each statement writes."""
-        if not self._is_noting:
-            self._is_noting = True
-            event.listen(self._engine, "after_cursor_execute", self._note)
+        """From now on, note what each statement writes: SQLite tells each as it runs, its values filled in."""
+        self._driver.set_trace_callback(self._note)
 
-    def _begin(self, _connection: Any) -> None:
-        self._driver.execute("BEGIN IMMEDIATE")
-
-    def _begin_savepoint(self, _connection: Connection, name: str) -> None:
-        self._begun_at[name] = len(self.made)
-        self._driver.execute(f"SAVEPOINT {name}")
-
-    def _undo_savepoint(self, _connection: Connection, name: str) -> None:
-        del self.made[self._begun_at[name] :]
-        self._driver.execute(f"ROLLBACK TO SAVEPOINT {name}")
-
-    def _end_savepoint(self, _connection: Connection, name: str) -> None:
-        self._driver.execute(f"RELEASE SAVEPOINT {name}")
-
-    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+    def _note(self, statement: str) -> None:
         if statement.startswith(("INSERT", "UPDATE", "DELETE")):
-            self.made.append((statement, _plain(parameters)))
+            self.made.append(statement)
+        elif statement.startswith("SAVEPOINT"):
+            self._begun_at[_name_in(statement)] = len(self.made)
+        elif statement.startswith("ROLLBACK TO"):
+            del self.made[self._begun_at[_name_in(statement)] :]
+
+    def _do(self, words: str) -> Callable[..., None]:
+        def do(_connection: object, *name: str) -> None:
+            self._driver.execute(" ".join((words, *name)))
+
+        return do
 
 
-def _plain(parameters: Any) -> Any:
-    """The driver's views of bytes as bytes, which show what is in them."""
-    if isinstance(parameters, list | tuple):
-        return tuple(_plain(each) for each in parameters)
-    return bytes(parameters) if isinstance(parameters, memoryview) else parameters
+def _name_in(statement: str) -> str:
+    return statement.rpartition(" ")[2]

@@ -1,18 +1,20 @@
 """Statements that are made out once: what runs for every command and report.
 
 SQLAlchemy looks each execution up in its cache, arranges and converts the parameters and wraps the rows: for a row of ours that takes
-several times as long as SQLite does. A write is arranged here, once, and runs by its text from then on; a look-up for several keys is one
-of few statements of fixed sizes, whose results SQLAlchemy knows from the time before. Its dialects make the text and convert the
-values, and its errors are raised, as ever.
+several times as long as SQLite does. A write is arranged here, once, and runs by its text from then on; so is a look-up for several keys,
+one of few statements of fixed sizes. Its dialects make the text and convert the values, and its errors are raised, as ever; the text
+goes to SQLite at once (`direct`). PostgreSQL's look-ups are run by SQLAlchemy, which knows their results from the time before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Column, Connection, Dialect, Row, Select, and_, bindparam, or_
+from sqlalchemy import Column, Connection, Dialect, Select, and_, bindparam, or_
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
+
+from signal_gateway.storage.direct import fetch, run, sqlite_of
 
 KEYS_AT_ONCE = 128
 """Keys of one look-up: more take several."""
@@ -38,26 +40,34 @@ class PreparedWrite:
         text = self._made_out.get(connection.dialect.name)
         if text is None:
             text = self._made_out[connection.dialect.name] = _Text(self._statement, connection.dialect, self._names)
-        connection.exec_driver_sql(text.sql, text.parameters(rows))
+        run(connection, text.sql, text.parameters(rows))
 
 
 class PreparedLookUp:
-    """The rows of a SELECT whose key is one of several. `key` has its columns."""
+    """The rows of a SELECT whose key is one of several. `key` has its columns: texts and numbers, which no driver wants otherwise."""
 
     def __init__(self, query: Select[Any], *key: Column[Any]) -> None:
         self._query = query
         self._key = key
         self._of_size: dict[int, Select[Any]] = {}
+        self._made_out: dict[int, _Query] = {}
 
-    def rows(self, connection: Connection, keys: Sequence[Sequence[Any]]) -> list[Row[Any]]:
+    def rows(self, connection: Connection, keys: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
         """Those that are there, in no order. Each key is a value for every column of it."""
-        found: list[Row[Any]] = []
+        found: list[Sequence[Any]] = []
+        driver = sqlite_of(connection)
         for begin in range(0, len(keys), KEYS_AT_ONCE):
             asked = list(keys[begin : begin + KEYS_AT_ONCE])
             size = 1 << (len(asked) - 1).bit_length()
             asked += [asked[-1]] * (size - len(asked))  # what is left over asks for the last one again
-            values = {f"{column}_{place}": value for place, key in enumerate(asked) for column, value in enumerate(key)}
-            found += connection.execute(self._statement(size), values).all()
+            if driver is None:
+                values = {f"{column}_{place}": value for place, key in enumerate(asked) for column, value in enumerate(key)}
+                found += connection.execute(self._statement(size), values)
+                continue
+            query = self._made_out.get(size)
+            if query is None:
+                query = self._made_out[size] = _Query(self._statement(size), connection.dialect)
+            found += query.converted(fetch(driver, query.sql, [value for key in asked for value in key]))
         return found
 
     def _statement(self, size: int) -> Select[Any]:
@@ -69,6 +79,25 @@ class PreparedLookUp:
             )
             statement = self._of_size[size] = self._query.where(or_(*ones))
         return statement
+
+
+class _Query:
+    """A look-up as SQLite is given it."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        self.sql = str(statement.compile(dialect=dialect))
+        processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in statement.selected_columns]
+        self._converts: list[tuple[int, Convert]] = [(place, convert) for place, convert in enumerate(processors) if convert is not None]
+
+    def converted(self, rows: list[tuple[Any, ...]]) -> list[Sequence[Any]]:
+        """Rows of the driver with their values as SQLAlchemy has them."""
+        found: list[Sequence[Any]] = []
+        for row in rows:
+            values = list(row)
+            for place, convert in self._converts:
+                values[place] = convert(values[place])
+            found.append(values)
+        return found
 
 
 class _Text:

@@ -43,7 +43,7 @@ def find_of(connection: Connection, device_id: str) -> dict[int, SimUsage]:
 
 def find_many(connection: Connection, keys: Iterable[SimKey]) -> dict[SimKey, SimUsage]:
     """The same of these SIMs, locked until the transaction ends."""
-    return {(row.device_id, row.slot): _usage_of(row) for row in _OF_KEYS.rows(connection, sorted(set(keys)))}
+    return {(row[0], row[1]): _usage_of(row) for row in _OF_KEYS.rows(connection, sorted(set(keys)))}
 
 
 def keep(connection: Connection, usages: Mapping[SimKey, SimUsage]) -> None:
@@ -77,7 +77,7 @@ def _is_recipient(key: SimKey, month: str, phone_number: str) -> tuple[Any, ...]
     return columns.device_id == key[0], columns.slot == key[1], columns.month == month, columns.phone_number == phone_number
 
 
-def _usage_of(row: Any) -> SimUsage:
+def _usage_of(row: Sequence[Any]) -> SimUsage:
     return SimUsage(**dict(zip(_NAMES, row[2:], strict=True)))
 
 

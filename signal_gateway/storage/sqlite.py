@@ -18,6 +18,7 @@ import aiosqlite
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 
 from signal_gateway.domain.errors import DatabaseDown
+from signal_gateway.storage.direct import begin_by
 from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.faults import StorageUnusable
 from signal_gateway.storage.settings import StorageSettings
@@ -188,7 +189,7 @@ def begin_explicitly(engine: Engine, statement: str) -> None:
     """
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
+        begin_by(connection, statement)
 
     event.listen(engine, "begin", begin)
 

@@ -6,6 +6,7 @@
 A finding is a sentence that says what is wrong and where in the history to look.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -37,6 +38,8 @@ ZERO_AT_THE_END = (
 )
 """Metrics that say that something is left, lost or wrong."""
 NOT_SAID_BY_DEVICES = frozenset({"ping", "pong", "close"})
+_TEXTS = re.compile(r"'((?:[^']|'')*)'")
+"""Of a statement, the texts that it writes."""
 
 Findings = Iterator[str]
 Law = Callable[[Transcript], Findings]
@@ -152,10 +155,7 @@ def every_link_is_closed_once_in_the_log(transcript: Transcript) -> Findings:
     opened = {_field(entry.about, "session_id"): place for place, entry in transcript.lines if entry.what == "link opened"}
     ends = Counter(_field(entry.about, "session_id") for _, entry in transcript.lines if entry.what == "link closed")
     written = Counter(
-        text
-        for _, statement, parameters in transcript.commits
-        if statement.startswith("UPDATE connection_logs")
-        for text in _texts(parameters)
+        text for _, statement in transcript.commits if statement.startswith("UPDATE connection_logs") for text in _TEXTS.findall(statement)
     )
     rows = {row["socket_id"]: row for row in _rows(transcript, "connection_logs")}
     for session_id, place in opened.items():
@@ -243,11 +243,3 @@ def _rows(transcript: Transcript, table: str) -> list[Mapping[str, Any]]:
 
 def _field(about: tuple[Any, ...], name: str) -> Any:
     return dict(about[1:]).get(name)
-
-
-def _texts(parameters: Any) -> Iterator[str]:
-    for each in parameters:
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, tuple):
-            yield from _texts(each)

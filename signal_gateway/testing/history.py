@@ -73,7 +73,7 @@ class History:
         self.note(LOG, str(fields["event"]), (level, *told.items()))
         return not self._quiet
 
-    def note_commit(self, number: int, writes: Sequence[tuple[str, Any]]) -> None:
+    def note_commit(self, number: int, writes: Sequence[str]) -> None:
         """See InlineDatabase.tell_commits."""
         self.note(DATABASE, "committed", (number, *writes))
 

@@ -95,8 +95,8 @@ class Transcript:
         """Of the bus."""
         self.lines: list[tuple[int, Entry]] = []
         """Of the log."""
-        self.commits: list[tuple[int, str, Any]] = []
-        """Place, statement, parameters of each write that held."""
+        self.commits: list[tuple[int, str]] = []
+        """Place and statement, its values in it, of each write that held."""
         self.committed: defaultdict[str, list[int]] = defaultdict(list)
         """Mark of a report: the places where it was committed, once for each row."""
         self.times_sent: Counter[str] = Counter()
@@ -163,10 +163,10 @@ class Transcript:
 
     def _read_commit(self, place: int, about: Sequence[Any]) -> None:
         _, *writes = about
-        for statement, parameters in writes:
-            self.commits.append((place, statement, parameters))
+        for statement in writes:
+            self.commits.append((place, statement))
             if statement.startswith("INSERT INTO reports"):
-                for mark in MARK.findall(repr(parameters)):
+                for mark in MARK.findall(statement):
                     self.committed[mark].append(place)
 
     def _read_device(self, place: int, entry: Entry) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import event
 from trio.testing import MockClock
 
 from signal_gateway.config import Config
@@ -68,14 +67,15 @@ def work(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counte
 
     counting = SimpleNamespace(digest=counted("digests made", hmac.digest), compare_digest=counted("digests compared", hmac.compare_digest))
     monkeypatch.setattr("signal_gateway.services.credentials.hmac", counting)
-    engine = services.database.database.engine
 
-    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        done["statements"] += "SAVEPOINT" not in statement
+    def count(statement: str) -> None:
+        done["statements"] += statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
 
-    event.listen(engine, "before_cursor_execute", count)
+    with services.database.database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+    driver.set_trace_callback(count)
     yield done
-    event.remove(engine, "before_cursor_execute", count)
+    driver.set_trace_callback(None)
 
 
 def guess(services: Services, door: str, client_id: str, key: str, address: str) -> Any:

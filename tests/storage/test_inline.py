@@ -1,7 +1,6 @@
 """What the database in memory can do beside the contract of all databases: images, and telling what was committed."""
 
 from functools import partial
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -27,8 +26,8 @@ async def test_an_image_holds_what_was_committed_before_and_nothing_of_later(inl
 
 
 async def test_a_listener_is_told_the_writes_of_each_commit_that_held(inline: InlineDatabase):
-    told: list[tuple[int, Any]] = []
-    end = inline.tell_commits(lambda number, writes: told.append((number, [parameters for _, parameters in writes])))
+    told: list[tuple[int, list[str]]] = []
+    end = inline.tell_commits(lambda number, writes: told.append((number, list(writes))))
 
     def undo_one(connection: Connection) -> None:
         insert_entry(connection, "kept")

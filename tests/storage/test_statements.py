@@ -1,16 +1,17 @@
 """How rows become few statements, without changing what they mean."""
 
+import sqlite3
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from signal_gateway.storage.rows import Insert, Row, Update, Upsert
 from signal_gateway.storage.statements import Shape, execute, plan, prepared_of, statement_of
-from signal_gateway.storage.tables import connection_logs, device_status, devices, metadata, reports
+from signal_gateway.storage.tables import audit, connection_logs, device_status, devices, metadata, reports
 
 from .rows_kept import entry, status, status_change
 
@@ -103,21 +104,28 @@ def test_an_upsert_of_nothing_but_its_key_leaves_a_known_row_alone():
         )
 
 
+class Noting(sqlite3.Connection):
+    """Knows how many rows it was given with each statement that gives none."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.given: list[tuple[str, int]] = []
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        self.given.append((sql, len(parameters)))
+        return super().executemany(sql, parameters)
+
+
 def test_many_rows_reach_the_driver_as_one_statement_that_was_compiled_once():
-    sent: list[tuple[str, bool]] = []
-    engine = create_engine("sqlite://")
+    driver = sqlite3.connect(":memory:", factory=Noting, isolation_level=None)
+    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
     metadata.create_all(engine)
-
-    def note(_c: object, _cursor: object, sql: str, _parameters: object, _context: object, many: bool) -> None:
-        sent.append((sql, many))
-
     with engine.begin() as connection:
-        event.listen(connection, "before_cursor_execute", note)
         write_planned(connection, [entry(str(number)) for number in range(300)])
+        assert connection.scalar(select(func.count()).select_from(audit)) == 300
     engine.dispose()
 
-    assert len(sent) == 1
-    assert sent[0][1] is True
+    assert [rows for _, rows in driver.given] == [300]
     shape = plan([(None, entry("x"))])[0].shape
     assert prepared_of("sqlite", shape) is prepared_of("sqlite", shape)
 
