@@ -49,6 +49,9 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Commands that one call may come to where it asks for one for every phone of a group; beyond it that part of it is refused."""
     in_memory_max: int = 50_000
     """Queued commands, and devices that were sent some, that are kept in memory; the others wait in the database."""
+    backlog_cpu: float = 0.7
+    """Share of a processor core: while the process uses more, what has waited goes out by a hundred commands a second, so that other
+    links are answered as ever. A new command to a phone that is free does not wait. 1 = everything at once."""
     sms_parts_max: int = 10
     """Parts of one SMS; longer texts are refused."""
     region: str = ""
@@ -93,6 +96,8 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         retries = (self.sms_retries, self.ussd_retries, self.rcs_retries, self.other_retries)
         if min(*retries, self.recipients_per_month) < 0 or not 0 <= self.backoff_jitter < 1:
             raise ValueError("retries and recipients_per_month must not be below 0, backoff_jitter must be 0 to below 1")
+        if not 0 < self.backlog_cpu <= 1:
+            raise ValueError("backlog_cpu must be above 0 and not above 1")
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError):

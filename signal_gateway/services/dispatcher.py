@@ -24,6 +24,7 @@ from signal_gateway.domain.events import (
     SimSwitched,
 )
 from signal_gateway.observe.metrics import Metrics
+from signal_gateway.services.backlog_pace import TURN_S, BacklogPace
 from signal_gateway.services.command_lanes import Lane, Place
 from signal_gateway.services.command_pool import CommandPool
 from signal_gateway.services.command_reports import CommandReports
@@ -88,6 +89,8 @@ class Dispatcher:
         self.endings = DeviceEndings(writer, settings.policy(), self._follow)
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self._ready: dict[str, None] = {}
+        self.pace = BacklogPace(settings.backlog_cpu, metrics)
+        """Of those whose lanes are looked at for no new command."""
         self._times = WakeTimes()
         self._woken = trio.Event()
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
@@ -106,7 +109,7 @@ class Dispatcher:
     def offer(self, command: Command) -> None:
         """A new command is on disk."""
         self.open.opened(command)
-        self._line_up(command)
+        self._line_up(command, is_new=True)
 
     def wait_of(self, command: Command) -> Wait:
         """Why a queued command is not on its way."""
@@ -181,12 +184,14 @@ class Dispatcher:
         self._woken = trio.Event()
         if self._ready:
             return
-        with trio.move_on_after(self._times.wait_s(self._wall_ms())):
+        wait_s = self._times.wait_s(self._wall_ms())
+        with trio.move_on_after(min(wait_s, TURN_S) if self.pace else wait_s):
             await self._woken.wait()
 
     async def _advance(self) -> None:
         now = self._wall_ms()
-        self._ready |= dict.fromkeys(self._times.due(now))
+        for name in self._times.due(now):
+            self._wake(name)
         ready, self._ready = self._ready, {}
         if self.open.of(None):  # before the lanes: what comes first in a phone's line leaves it a place, but not the other way round
             self._advance_pool(now)
@@ -194,22 +199,32 @@ class Dispatcher:
             if place % LANES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
                 now = self._wall_ms()
-            lane = self.lanes.get(device_id)
-            if lane is not None and lane.is_loaded:
-                self._advance_lane(lane, now)
+            self._advance_device(device_id, now)
+        for _ in range(LANES_AT_ONCE):
+            if (next_one := self.pace.next_one()) is None:
+                break
+            if self._advance_device(next_one, now):
+                self.pace.went()
 
-    def _advance_lane(self, lane: Lane, now: int) -> None:
+    def _advance_device(self, device_id: str, now: int) -> bool:
+        """Whether something sets out to it."""
+        lane = self.lanes.get(device_id)
+        return lane is not None and lane.is_loaded and self._advance_lane(lane, now)
+
+    def _advance_lane(self, lane: Lane, now: int) -> bool:
         device_id = lane.device.device_id
         if lane.next_due_at is not None and lane.next_due_at <= now:
             lane.next_due_at = None
             self._read(device_id)
-        for command, place in lane.next_ones(now):
+        chosen = lane.next_ones(now)
+        for command, place in chosen:
             self._claim(lane, command, place, now)
         if lane.has_more and not lane.queue:
             self._read(device_id)
         self._wake_at(lane.next_wake_at(), device_id)
         if len(self.lanes) > self._settings.in_memory_max and not self.open.of(device_id) and not lane.is_needed:
             del self.lanes[device_id]  # nothing is left to send: the next command reads a new one
+        return bool(chosen)
 
     def _advance_pool(self, now: int) -> None:
         pool = self._pool
@@ -294,7 +309,7 @@ class Dispatcher:
 
     # lines
 
-    def _line_up(self, command: Command) -> None:
+    def _line_up(self, command: Command, *, is_new: bool = False) -> None:
         """A queued command is on disk: it stands in line for its device, or for any; or it is read when its time comes."""
         name = POOL if command.device_id is None else command.device_id
         line = self._pool if command.device_id is None else self.lanes.get(command.device_id)
@@ -313,7 +328,7 @@ class Dispatcher:
             self._read(name)
         else:
             line.offer(command)
-            self._wake(name)
+            self._wake(name, is_new=is_new)
 
     def _read(self, device_id: str) -> None:
         """Read the lane of a linked device."""
@@ -366,8 +381,15 @@ class Dispatcher:
             failed()
         return is_taken
 
-    def _wake(self, name: str) -> None:
-        self._ready[name] = None
+    def _wake(self, name: str, *, is_new: bool = False) -> None:
+        """Look at its line: at once where somebody has just asked for something, and at the line for any phone; else in its turn."""
+        if is_new or name == POOL or self.pace.is_off:
+            self._ready[name] = None
+        elif self.pace:  # the loop comes back in any case
+            self.pace.add(name)
+            return
+        else:
+            self.pace.add(name)
         self._woken.set()
 
     def _wake_at(self, at_ms: int | None, name: str) -> None:

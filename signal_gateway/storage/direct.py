@@ -5,6 +5,7 @@ transaction of ours has a dozen statements, so that is half of its time. What is
 SQLAlchemy's connection and transaction, and raises SQLAlchemy's errors; elsewhere, as with PostgreSQL, it takes the common way.
 """
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+sched_yield = getattr(os, "sched_yield", lambda: None)
 Parameters = Sequence[Any]
 
 
@@ -38,6 +40,8 @@ def run(connection: Connection, sql: str, rows: Sequence[Parameters] = ()) -> No
             driver.execute(sql)
     except sqlite3.Error as error:
         raise told(sql, error) from error
+    # Where both have one core, the event loop need not wait for the whole transaction: a quarter of a microsecond when nobody waits.
+    sched_yield()
 
 
 def fetch(driver: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
