@@ -26,11 +26,13 @@ class BacklogPace:
     def __init__(self, share: float, metrics: Metrics) -> None:
         self._share = share
         self._names: dict[str, None] = {}
+        self._hurried: set[str] = set()
         self._limits = metrics.limits
         self.cpu_s: Callable[[], float] = time.process_time
         """Processor time that the process has used, in seconds; a simulated world has none."""
         self._used_s, self._saved_s = self.cpu_s(), 0.0
         self._at_s = self._went_at_s = float("-inf")
+        metrics.gauge("command_lanes_waiting", "Linked devices whose commands wait for their turn.", lambda: len(self._names))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -40,9 +42,27 @@ class BacklogPace:
         """Whether everybody goes at once."""
         return self._share >= 1
 
-    def add(self, device_id: str) -> None:
-        """Its lane is to be looked at."""
+    def add(self, device_id: str) -> bool:
+        """Its lane is to be looked at in its turn. Whether others wait, too."""
+        others_wait = bool(self._names)
         self._names[device_id] = None
+        return others_wait
+
+    def hurry(self, device_id: str, is_new: bool) -> None:
+        """Its lane has to be read first; whether for a new command, which waits for no turn then."""
+        if is_new:
+            self._hurried.add(device_id)
+
+    def is_in_a_hurry(self, device_id: str) -> bool:
+        """Whether its lane was read for a new command; asked once."""
+        is_hurried = device_id in self._hurried
+        self._hurried.discard(device_id)
+        return is_hurried
+
+    def forget(self, device_id: str) -> None:
+        """It has no link any more."""
+        self._hurried.discard(device_id)
+        self._names.pop(device_id, None)
 
     def next_one(self) -> str | None:
         """Whose turn it is, first come first served; None: nobody's, or nobody's yet."""

@@ -6,6 +6,7 @@ only says where to look. A device that is linked and has commands has a lane; al
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 import trio
 
@@ -90,7 +91,6 @@ class Dispatcher:
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
         self._ready: dict[str, None] = {}
         self.pace = BacklogPace(settings.backlog_cpu, metrics)
-        """Of those whose lanes are looked at for no new command."""
         self._times = WakeTimes()
         self._woken = trio.Event()
         self._states = metrics.counter("command_states_total", "Steps of commands, by kind and the state they led to.", ("kind", "state"))
@@ -157,6 +157,7 @@ class Dispatcher:
         if linked is not None and linked.generation == event.generation:
             del self._linked[event.device_id]
             self.lanes.pop(event.device_id, None)
+            self.pace.forget(event.device_id)
 
     def _hear_seen(self, event: DeviceSeen) -> None:
         if event.status is None or event.status.sim_cards is None:
@@ -184,8 +185,7 @@ class Dispatcher:
         self._woken = trio.Event()
         if self._ready:
             return
-        wait_s = self._times.wait_s(self._wall_ms())
-        with trio.move_on_after(min(wait_s, TURN_S) if self.pace else wait_s):
+        with trio.move_on_after(min(self._times.wait_s(self._wall_ms()), TURN_S if self.pace else inf)):
             await self._woken.wait()
 
     async def _advance(self) -> None:
@@ -201,9 +201,8 @@ class Dispatcher:
                 now = self._wall_ms()
             self._advance_device(device_id, now)
         for _ in range(LANES_AT_ONCE):
-            if (next_one := self.pace.next_one()) is None:
-                break
-            if self._advance_device(next_one, now):
+            next_one = self.pace.next_one()
+            if next_one is not None and self._advance_device(next_one, now):
                 self.pace.went()
 
     def _advance_device(self, device_id: str, now: int) -> bool:
@@ -325,6 +324,7 @@ class Dispatcher:
             line.offer(command)
             self._wake(POOL)
         elif line is None or line.is_loading:
+            self.pace.hurry(name, is_new and name in self._linked)
             self._read(name)
         else:
             line.offer(command)
@@ -352,7 +352,7 @@ class Dispatcher:
             for command in contents.on_their_way:
                 if command.may_be_repeated:
                     self._post(LinkLost(command.message_id, self._wall_ms()), lane.device, self._follow)
-        self._wake(lane.device.device_id)
+        self._wake(lane.device.device_id, is_new=self.pace.is_in_a_hurry(lane.device.device_id))
 
     def _pool_read(self, contents: PoolContents) -> None:
         self._pool.fill(contents)
@@ -385,11 +385,8 @@ class Dispatcher:
         """Look at its line: at once where somebody has just asked for something, and at the line for any phone; else in its turn."""
         if is_new or name == POOL or self.pace.is_off:
             self._ready[name] = None
-        elif self.pace:  # the loop comes back in any case
-            self.pace.add(name)
-            return
-        else:
-            self.pace.add(name)
+        elif self.pace.add(name):
+            return  # others wait for their turn: the loop comes back in any case
         self._woken.set()
 
     def _wake_at(self, at_ms: int | None, name: str) -> None:

@@ -11,10 +11,12 @@ from trio.testing import MockClock
 from signal_gateway.domain.command import CommandKind, CommandRequest, CommandState, Target
 from signal_gateway.domain.events import SettingsChanged
 from signal_gateway.domain.phone_settings import PhoneSettings
+from signal_gateway.services.backlog_pace import SLOWEST_S
 from signal_gateway.storage import sims
+from signal_gateway.testing.client import Client
 from signal_gateway.testing.world import World, open_world
 from tests.websocket.talk import hear, phone_headers
-from tests.websocket.test_commands import NUMBER, log_of, patient, sms, state, submit, told
+from tests.websocket.test_commands import NUMBER, enrol, log_of, patient, sms, state, submit, told
 
 SLOW_S = 1.0
 
@@ -29,6 +31,11 @@ def slow_look_ups(world: World) -> None:
         return seen
 
     world.database.look_up = later  # type: ignore[method-assign]
+
+
+async def answer(phone: Client, count: int) -> None:
+    for _ in range(count):
+        await log_of(phone, await told(phone))
 
 
 async def test_a_retry_that_is_due_later_is_not_lost_while_its_lane_is_read(autojump_clock: MockClock):
@@ -120,3 +127,30 @@ async def test_a_second_command_to_a_phone_reads_no_lane(autojump_clock: MockClo
         await submit(world, sms(sim_slot=0))
         assert json.dumps(await told(phone))
         assert looked == []
+
+
+async def test_what_waited_gives_way_to_a_busy_process_and_a_new_command_does_not(autojump_clock: MockClock):
+    """Ten wait for each of two phones, with no pause between them: while others use up the core, both together get one each 10 ms."""
+    async with open_world(patient(phones=PhoneSettings(sim1_guard_interval=0))) as world:
+        pace = world.gateway.dispatcher.pace
+        pace.cpu_s = lambda: 10 * trio.current_time()  # others use ten cores
+        await enrol(world, "phone-1", "phone-2", "phone-3")
+        waiting = [await submit(world, sms(f"phone-{number}", f"text {place}", sim_slot=0)) for number in (1, 2) for place in range(10)]
+        async with (
+            world.dial("/ws", phone_headers("phone-1")) as one,
+            world.dial("/ws", phone_headers("phone-2")) as other,
+            world.dial("/ws", phone_headers("phone-3")) as free,
+        ):
+            for phone in (one, other, free):
+                await hear(phone)
+            begun_at = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer, one, 10)
+                nursery.start_soon(answer, other, 10)
+            took_s = trio.current_time() - begun_at
+            assert 0.9 * len(waiting) * SLOWEST_S <= took_s < 3 * len(waiting) * SLOWEST_S
+            pace.add("phone-1")
+            asked_at = trio.current_time()
+            await submit(world, sms("phone-3", sim_slot=0))
+            await told(free)
+            assert trio.current_time() - asked_at < SLOWEST_S / 2
