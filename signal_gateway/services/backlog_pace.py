@@ -7,6 +7,7 @@ asked something of take turns, one each TURN_S at the most, for as long as the p
 
 import time
 from collections.abc import Callable
+from itertools import islice
 
 import trio
 
@@ -16,6 +17,8 @@ TURN_S = 0.002
 """Between two of them: one transaction and one answer, instead of many at once."""
 SLOWEST_S = 0.01
 """However busy the process is, one goes after so long: a hundred a second."""
+LOOKS_AT_ONCE = 16
+"""Of those that have nothing to send, so many are looked at before others of the loop get their turn."""
 SAVED_MAX_S, OWED_MAX_S = 0.01, 0.05
 """Processor time that was left over, or was used too much, beyond which no account is kept of it."""
 
@@ -30,7 +33,7 @@ class BacklogPace:
         self._limits = metrics.limits
         self.cpu_s: Callable[[], float] = time.process_time
         """Processor time that the process has used, in seconds; a simulated world has none."""
-        self._used_s, self._saved_s = self.cpu_s(), 0.0
+        self._used_s = self._saved_s = 0.0
         self._at_s = self._went_at_s = float("-inf")
         metrics.gauge("command_lanes_waiting", "Linked devices whose commands wait for their turn.", lambda: len(self._names))
 
@@ -48,10 +51,9 @@ class BacklogPace:
         self._names[device_id] = None
         return others_wait
 
-    def hurry(self, device_id: str, is_new: bool) -> None:
-        """Its lane has to be read first; whether for a new command, which waits for no turn then."""
-        if is_new:
-            self._hurried.add(device_id)
+    def hurry(self, device_id: str) -> None:
+        """Its lane has to be read first, for a new command, which waits for no turn then."""
+        self._hurried.add(device_id)
 
     def is_in_a_hurry(self, device_id: str) -> bool:
         """Whether its lane was read for a new command; asked once."""
@@ -64,17 +66,16 @@ class BacklogPace:
         self._hurried.discard(device_id)
         self._names.pop(device_id, None)
 
-    def next_one(self) -> str | None:
-        """Whose turn it is, first come first served; None: nobody's, or nobody's yet."""
-        if not self._names or not self._may_go(trio.current_time()):
-            return None
-        device_id = next(iter(self._names))
-        del self._names[device_id]
-        return device_id
-
-    def went(self) -> None:
-        """The one whose turn it was had something to send."""
-        self._went_at_s = trio.current_time()
+    def give_turns(self, look: Callable[[str], bool]) -> None:
+        """If it is anybody's turn yet, have them looked at, first come first served, until one sends something, which `look` tells."""
+        now_s = trio.current_time()
+        if not self._names or not self._may_go(now_s):
+            return
+        for device_id in list(islice(self._names, LOOKS_AT_ONCE)):
+            del self._names[device_id]
+            if look(device_id):
+                self._went_at_s = now_s
+                return
 
     def _may_go(self, now_s: float) -> bool:
         since_s = now_s - self._went_at_s

@@ -50,8 +50,8 @@ class CommandsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     in_memory_max: int = 50_000
     """Queued commands, and devices that were sent some, that are kept in memory; the others wait in the database."""
     backlog_cpu: float = 0.7
-    """Share of a processor core: while the process uses more, what has waited goes out by a hundred commands a second, so that other
-    links are answered as ever. A new command to a phone that is free does not wait. 1 = everything at once."""
+    """Share of a processor core, above 0. While the process uses more, what has waited goes out by a hundred commands a second, so that
+    other links are answered as ever; a new command to a phone that is free does not wait. 1 = everything at once."""
     sms_parts_max: int = 10
     """Parts of one SMS; longer texts are refused."""
     region: str = ""

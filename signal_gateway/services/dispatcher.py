@@ -199,13 +199,10 @@ class Dispatcher:
             if place % LANES_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
                 now = self._wall_ms()
-            self._advance_device(device_id, now)
-        for _ in range(LANES_AT_ONCE):
-            next_one = self.pace.next_one()
-            if next_one is not None and self._advance_device(next_one, now):
-                self.pace.went()
+            self._advance_device(now, device_id)
+        self.pace.give_turns(partial(self._advance_device, now))
 
-    def _advance_device(self, device_id: str, now: int) -> bool:
+    def _advance_device(self, now: int, device_id: str) -> bool:
         """Whether something sets out to it."""
         lane = self.lanes.get(device_id)
         return lane is not None and lane.is_loaded and self._advance_lane(lane, now)
@@ -324,7 +321,8 @@ class Dispatcher:
             line.offer(command)
             self._wake(POOL)
         elif line is None or line.is_loading:
-            self.pace.hurry(name, is_new and name in self._linked)
+            if is_new and name in self._linked:
+                self.pace.hurry(name)
             self._read(name)
         else:
             line.offer(command)

@@ -17,6 +17,8 @@ from signal_gateway.services.command_settings import CommandsSettings
         ({"ttl_s": 0}, "must be above 0"),
         ({"sms_retries": -1}, "must not be below 0"),
         ({"backoff_jitter": 1.0}, "backoff_jitter"),
+        ({"backlog_cpu": 0.0}, "backlog_cpu"),
+        ({"backlog_cpu": 1.5}, "backlog_cpu"),
         ({"ttl_s": 61.0, "ttl_max_s": 60.0}, "ttl_s must not be above ttl_max_s"),
         *(
             ({"number_prefixes_denied": (text,)}, "number_prefixes_denied")
