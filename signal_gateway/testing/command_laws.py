@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from signal_gateway.domain.command import ALWAYS_FINAL, AT_MOST_ONCE, ON_ITS_WAY, Command, CommandKind, CommandRequest, CommandState, Step
-from signal_gateway.domain.command_rules import RANKS
+from signal_gateway.domain.command_rules import RANKS, REQUEUEABLE
 from signal_gateway.domain.sim_limits import SimRules
 from signal_gateway.testing.handset import Effect
 
@@ -113,11 +113,13 @@ def what_was_done_had_set_out(history: CommandHistory) -> Findings:
 
 
 def no_step_leads_back(history: CommandHistory) -> Findings:
-    """Within an attempt states go forward; a new attempt begins in the queue, and nothing follows an end."""
+    """Within an attempt states go forward; a new attempt begins in the queue, and nothing follows an end but an operator's requeue."""
     for message_id, steps in history.steps.items():
         before, attempt = CommandState.QUEUED, 1
         for step in steps:
-            if before in ALWAYS_FINAL and not (step.detail or {}).get("read"):  # that it was read is told after its end
+            detail = step.detail or {}
+            is_requeue = "requeued_by" in detail and step.state is CommandState.QUEUED and before in REQUEUEABLE
+            if before in ALWAYS_FINAL and not detail.get("read") and not is_requeue:  # that it was read is told after its end
                 yield f"{message_id} went from {before.value} to {step.state.value}"
             if step.state is not CommandState.QUEUED and before is not CommandState.QUEUED:
                 is_late = before is CommandState.SENT and step.state is CommandState.UNKNOWN
