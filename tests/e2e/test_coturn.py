@@ -1,10 +1,12 @@
 """Our credentials at a real TURN server, started with the configuration that the docs show (H35)."""
 
+import random
 import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.e2e.turn_client import NoRelay, allocate, is_up
 
 ROOT = Path(__file__).parents[2]
 SECRET, NEXT_SECRET = "a-secret-of-this-test", "another-secret-of-this-test"
-START_S = 20
+STARTS, START_S = 4, 10
 RELAY_PORTS = range(49_152, 65_536)
 pytestmark = [pytest.mark.slow, pytest.mark.tool("coturn")]
 
@@ -27,15 +29,21 @@ def shown_configuration() -> str:
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-        link.bind(("127.0.0.1", 0))
-        return int(link.getsockname()[1])
+    """A port free for TCP and UDP, below those the system gives to whoever connects: the server waits for ever for one that is taken."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as link:
+                    link.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
 
 
-@pytest.fixture(scope="module")
-def turn_port(tmp_path_factory: pytest.TempPathFactory) -> Generator[int]:
-    """A server as shown, on loopback, with ports and secrets of this test, and without the certificate that nobody has here."""
-    folder, port = tmp_path_factory.mktemp("coturn"), free_port()
+@contextmanager
+def turn_server(folder: Path, port: int) -> Generator[subprocess.Popen[bytes]]:
+    """A server as shown, on loopback, with `port` and secrets of this test, and without the certificate that nobody has here."""
     lines = [line for line in shown_configuration().splitlines() if not line.startswith(("tls-", "cert=", "pkey=", "static-auth-secret="))]
     lines += [f"static-auth-secret={SECRET}", f"static-auth-secret={NEXT_SECRET}", "no-tls", "no-dtls"]
     lines += ["listening-ip=127.0.0.1", "relay-ip=127.0.0.1", f"pidfile={folder}/pid", f"userdb={folder}/db", "log-file=stdout"]
@@ -44,15 +52,27 @@ def turn_port(tmp_path_factory: pytest.TempPathFactory) -> Generator[int]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(["turnserver", "-c", str(folder / "turnserver.conf")], stdout=log, stderr=log, cwd=folder)
         try:
-            ends_at = time.monotonic() + START_S
-            while not is_up(port):
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < ends_at
-                time.sleep(0.05)
-            yield port
+            yield server
         finally:
             server.terminate()
             server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def turn_port(tmp_path_factory: pytest.TempPathFactory) -> Generator[int]:
+    """Where the server listens. It is started anew, elsewhere, when somebody took its port before it did."""
+    folder = tmp_path_factory.mktemp("coturn")
+    for _ in range(STARTS):
+        port = free_port()
+        with turn_server(folder, port) as server:
+            ends_at = time.monotonic() + START_S
+            while not (answers := is_up(port)) and time.monotonic() < ends_at:
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.05)
+            if answers:
+                yield port
+                return
+    pytest.fail((folder / "log").read_text())
 
 
 def now_ms() -> int:
