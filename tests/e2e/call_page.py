@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import urllib.request
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -15,6 +14,7 @@ import trio
 from tests.bridges.cloudflare_made import APP_ID, APP_SECRET
 
 from .chromium import Browser, Page
+from .ports import free_ports
 from .server import Server, command, running
 
 MEDIA = f"""
@@ -48,15 +48,6 @@ window.RTCPeerConnection = class extends Connection {
 };
 """
 """Said before a page is loaded: `connections` are all that it has made."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Place:

@@ -1,8 +1,6 @@
 """Our credentials at a real TURN server, started with the configuration that the docs show (H35)."""
 
-import random
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
@@ -13,6 +11,7 @@ import pytest
 
 from signal_gateway.domain.turn import turn_credentials
 from signal_gateway.services.turn import IceServers, MediaSettings
+from tests.e2e.ports import free_ports
 from tests.e2e.turn_client import NoRelay, allocate, is_up
 
 ROOT = Path(__file__).parents[2]
@@ -26,19 +25,6 @@ def shown_configuration() -> str:
     """`turnserver.conf` of the operations page."""
     (shown,) = re.findall(r"<!-- turnserver.conf -->\n```ini\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     return shown
-
-
-def free_port() -> int:
-    """A port free for TCP and UDP, below those the system gives to whoever connects: the server waits for ever for one that is taken."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        try:
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                with socket.socket(socket.AF_INET, kind) as link:
-                    link.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return port
 
 
 @contextmanager
@@ -60,10 +46,10 @@ def turn_server(folder: Path, port: int) -> Generator[subprocess.Popen[bytes]]:
 
 @pytest.fixture(scope="module")
 def turn_port(tmp_path_factory: pytest.TempPathFactory) -> Generator[int]:
-    """Where the server listens. It is started anew, elsewhere, when somebody took its port before it did."""
+    """Where the server listens. It waits for ever for a port that somebody took before it did, so it is started anew elsewhere."""
     folder = tmp_path_factory.mktemp("coturn")
     for _ in range(STARTS):
-        port = free_port()
+        (port,) = free_ports(1)
         with turn_server(folder, port) as server:
             ends_at = time.monotonic() + START_S
             while not (answers := is_up(port)) and time.monotonic() < ends_at:
