@@ -376,6 +376,7 @@ def _bounds_of(config: Config, limits: Limits) -> Bounds:
         message_bytes_max=config.server.max_message_size,
         read_bytes_max=config.server.read_buffer_size,
         close_s=config.link.close_s,
+        close_bytes_max=config.link.close_bytes_max,
     )
 
 

@@ -57,6 +57,7 @@ class EchoLink:
             message_bytes_max=message_bytes_max,
             read_bytes_max=READ_BYTES_MAX,
             close_s=CLOSE_S,
+            close_bytes_max=READ_BYTES_MAX,
         )
         self._connection = Connection(self, transport, upgrade_answer(request), request.rest, bounds, metrics, turn)
         self._outbox = self._connection.outbox

@@ -39,6 +39,8 @@ class Bounds:
     """Bytes of one read."""
     close_s: float
     """Seconds that a peer has for its answer to our close."""
+    close_bytes_max: int
+    """Bytes that are read meanwhile."""
 
 
 class Hearer(Protocol):
@@ -86,7 +88,6 @@ class Connection:
         "hear_pong",
         "outbox",
         "parser",
-        "refuse_size",
         "stream",
     )
 
@@ -96,7 +97,6 @@ class Connection:
         self._hearer = hearer
         self.hear_data = hearer.hear_data
         self.hear_pong = hearer.hear_pong
-        self.refuse_size = hearer.refuse_size
         self._answer = answer
         self._bounds = bounds
         self._metrics = metrics
@@ -146,6 +146,7 @@ class Connection:
         if self._is_closing:
             return
         self._is_closing = True
+        self.stream.read_at_most(self._bounds.close_bytes_max)
         if self._library is not None:
             self._spawn(partial(self._close_by_library, self._library, code, reason))
             return
@@ -172,7 +173,7 @@ class Connection:
         if self._library is not None:
             self._library.let_go()
         self._library = self._nursery = None
-        del self._hearer, self.hear_data, self.hear_pong, self.refuse_size
+        del self._hearer, self.hear_data, self.hear_pong
 
     # called by the frame parser; what carries data it gives to the hearer without a way round
 
@@ -193,6 +194,13 @@ class Connection:
             self._hearer.ended(code, CLOSED_BY_PEER)
         self._over.set()
         return True
+
+    def refuse_size(self, limit: str) -> None:
+        """See FrameHearer. Of one who was told that we close, no answer is heard now."""
+        if self._is_closing:
+            self._over.set()
+        else:
+            self._hearer.refuse_size(limit)
 
     def pass_on(self, data: bytes) -> bool:
         """See FrameHearer. Who was told that we close is not heard any more, save for his own close."""

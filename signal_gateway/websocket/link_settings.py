@@ -18,3 +18,5 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Fragments of one message."""
     close_s: float = 2.0
     """Seconds that a peer has to answer our close frame."""
+    close_bytes_max: int = 262_144
+    """Bytes that are read while we wait for that answer: what was under way. A peer that says more is not read any more."""

@@ -7,6 +7,7 @@ memory streams, and systems without epoll).
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import trio
 
@@ -43,6 +44,7 @@ class LinkStream:
         "_ended",
         "_frames",
         "_lane",
+        "_left_bytes",
         "_limits",
         "_may_feed",
         "_on_end",
@@ -94,6 +96,7 @@ class LinkStream:
         self._may_feed: trio.Event | None = None
         self._counted = 0  # frames that the bucket knows of
         self._counted_at_once = self._count_at = max(1, min(COUNTED_AT_ONCE, int(frames.burst // 8)))
+        self._left_bytes = inf  # to be read
         self._ended = False
         self._lane: Lane | None = None
         self.library: Library | None = None
@@ -117,6 +120,10 @@ class LinkStream:
         finally:
             self.end()
             await self._transport.aclose()
+
+    def read_at_most(self, size: int) -> None:
+        """Read so many bytes more, and then no more: the peer was told that we close, and shall not make us read for nothing (H08)."""
+        self._left_bytes = size
 
     def go_on(self) -> None:
         """What held the reading up may be over: a handler has ended, the library has read or spoken, and frames were heard on."""
@@ -246,6 +253,11 @@ class LinkStream:
         """What the socket gave, in a turn that began at `now`."""
         self.heard_at = now
         self._turn.socket_bytes_in += len(data)
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            self._limits.add("link.close_bytes_max")
+            self.read_not_before = inf
+            return
         tls = self._tls
         if tls is None:
             self._feed(data)
@@ -284,7 +296,7 @@ class LinkStream:
         if (owed_s := self._frames.spend(self.heard_at, frames)) > 0:
             if self.read_not_before <= self.heard_at:
                 self._limits.add("limits.frames_per_s")
-            self.read_not_before = self.heard_at + owed_s
+            self.read_not_before = max(self.read_not_before, self.heard_at + owed_s)
 
     def _is_welcome(self, now: float) -> bool:
         """Whether the socket may be read now."""

@@ -1,5 +1,7 @@
 """How a link is closed: by the gateway, seen from a client that takes its time to answer, and by clients in every way there is."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -7,6 +9,7 @@ from trio.testing import MockClock
 from signal_gateway.config import Config
 from signal_gateway.testing.faults import FaultPlan
 from signal_gateway.testing.world import World, open_world
+from signal_gateway.websocket.link import Link
 from tests.websocket.client_frames import client_frame, close, ping
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.test_links import PHONE_HEAD, raw_phone, report
@@ -101,3 +104,62 @@ async def test_who_sends_a_fragment_and_hangs_up_is_a_link_that_was_lost(autojum
     await trio.sleep(1)
     assert len(world.gateway.hub) == 0
     assert world.metrics.refusals.value("connection_lost") == world.metrics.errors.value("connection") == 0
+
+
+@pytest.mark.parametrize("kind", ["unmasked", "large messages"])
+async def test_who_talks_on_after_our_close_is_read_so_far_and_no_further(autojump_clock: MockClock, world: World, kind: str):
+    """H08: a client that floods must not have us read as fast as it speaks, for nothing, until `close_s` is over."""
+    said = {
+        "unmasked": client_frame(2, bytes(60_000), mask=None),
+        "large messages": client_frame(2, bytes(100_000)),
+    }[kind]
+    async with raw_phone(world) as phone:
+        before = world.metrics.socket_bytes.value("in")
+        closed_at = trio.current_time()
+        link_of(world).close_soon(4500, "replaced")
+        await flood(phone.stream, said)
+        assert trio.current_time() - closed_at >= world.config.link.close_s
+        most = world.config.link.close_bytes_max + world.config.server.read_buffer_size
+        assert world.config.link.close_bytes_max < world.metrics.socket_bytes.value("in") - before <= most
+        assert world.metrics.limits.value("link.close_bytes_max") == 1
+    assert world.metrics.errors.value("connection") == world.metrics.errors.value("link") == 0
+
+
+@pytest.mark.parametrize("kind", ["too big", "too many fragments"])
+async def test_who_breaks_a_bound_after_our_close_is_waited_for_no_longer(autojump_clock: MockClock, world: World, kind: str):
+    """What follows is no close that could be told from the rest."""
+    huge = client_frame(2, b"")[:1] + bytes((0x80 | 127,)) + (2**40).to_bytes(8, "big")
+    said = huge + bytes(1000) if kind == "too big" else client_frame(2, b"x", fin=False) + client_frame(0, b"x", fin=False) * 70
+    async with raw_phone(world) as phone:
+        closed_at = trio.current_time()
+        link_of(world).close_soon(4500, "replaced")
+        await phone.stream.send_all(said)
+        assert await phone.close_code() == 4500
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(world.gateway.hub) == 0
+        assert trio.current_time() - closed_at < world.config.link.close_s / 2
+    assert world.metrics.refusals.value("connection_lost") == 0
+
+
+async def test_who_was_in_the_middle_of_much_when_we_closed_still_answers(autojump_clock: MockClock, world: World):
+    under_way = client_frame(2, bytes(100_000)) * 2
+    async with raw_phone(world) as phone:
+        closed_at = trio.current_time()
+        link_of(world).close_soon(4500, "replaced")
+        await phone.stream.send_all(under_way + close(4500))
+        assert await phone.close_code() == 4500
+        assert await phone.stream.receive_some() == b""
+        assert trio.current_time() - closed_at < world.config.link.close_s / 2
+
+
+async def flood(stream: trio.abc.Stream, said: bytes) -> None:
+    """Say it over and over, until nobody takes it any more."""
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await stream.send_all(said)
+
+
+def link_of(world: World) -> Link:
+    link = world.gateway.hub.link_of("raw-phone")
+    assert link is not None
+    return link
