@@ -129,10 +129,9 @@ class Alarms:
         if alarm is None or not operator.scope.allows(alarm.device_id, group):
             raise AlarmNotFound
         change = Acknowledge(alarm_id, operator.subject, self._wall_ms(), CLEARED_BY_PEOPLE)
-        acknowledged = (await self._writer.call(lambda connection: kept.apply(connection, [change])))[0]
+        acknowledged = await self._writer.have_done(kept.apply, change, self._hear_acknowledged)
         if acknowledged is None:
             raise AlarmNotFound
-        self._follow(acknowledged)
         return acknowledged
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -321,6 +320,10 @@ class Alarms:
 
         if not self._writer.post(kept.apply, change, done):
             undo()
+
+    def _hear_acknowledged(self, alarm: Alarm | None) -> None:
+        if alarm is not None:
+            self._follow(alarm)
 
     def _follow(self, alarm: Alarm) -> None:
         if alarm.cleared_at is not None:

@@ -1,10 +1,10 @@
 """The one hand that writes: the rows and calls of many in one transaction every few milliseconds (DESIGN.md §5).
 
-What is given is written in the order in which it was given. A row that the database refuses is cut out of its batch by halving; the
-others are written. A database that is down or full is asked again, ever less often; what may wait meanwhile is bounded.
+Rows are written in the order in which they were given, and calls in theirs (`batch_queue`). A row that the database refuses is cut out of
+its batch by halving; the others are written. A database that is down or full is asked again, ever less often; what may wait meanwhile is
+bounded.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
@@ -18,6 +18,7 @@ from signal_gateway.domain.errors import DatabaseDown, DiskFull, GatewayError
 from signal_gateway.observe.logs import logger
 from signal_gateway.observe.metrics import COUNT_BUCKETS, Metrics
 from signal_gateway.storage.batch import Call, Entry, Job, JobWork, Put, Written, write_batch
+from signal_gateway.storage.batch_queue import BatchQueue, size_of
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.faults import OutcomeUnknown, StorageBroken
 from signal_gateway.storage.rows import Row
@@ -42,8 +43,7 @@ class BatchWriter:
     def __init__(self, database: Database, settings: StorageSettings, metrics: Metrics) -> None:
         self._database = database
         self._settings = settings
-        self._queue: deque[Entry] = deque()
-        self._calls_queued = 0
+        self._queue = BatchQueue()
         self._rows_waiting = 0
         self._in_flight: Sequence[Entry] = ()
         self._doubt: OutcomeUnknown | None = None
@@ -75,8 +75,8 @@ class BatchWriter:
     @property
     def oldest_row_age_s(self) -> float:
         """Seconds that the oldest of them has been waiting; 0 when there is none."""
-        oldest = next(iter(self._in_flight or self._queue), None)
-        return 0.0 if oldest is None else trio.current_time() - oldest.at
+        oldest_at = min((entry.at for entry in self._in_flight), default=self._queue.oldest_at)
+        return 0.0 if oldest_at is None else trio.current_time() - oldest_at
 
     @property
     def above_high_water(self) -> bool:
@@ -117,7 +117,7 @@ class BatchWriter:
         """
         if not self._has_room_for(len(rows)):
             return False
-        self._queue.append(Put(rows, trio.current_time(), on_durable, on_failed))
+        self._queue.add(Put(rows, trio.current_time(), on_durable, on_failed))
         self._rows_waiting += len(rows)
         if self._rows_waiting >= self._wake_at_rows or not rows:
             self._woken.set()
@@ -133,9 +133,8 @@ class BatchWriter:
         """
         if not self._has_room_for(1):
             return False
-        self._queue.append(Job(work, item, trio.current_time(), on_done, lasts))
+        self._queue.add(Job(work, item, trio.current_time(), on_done, lasts))
         self._rows_waiting += 1
-        self._calls_queued += 1
         self._woken.set()
         return True
 
@@ -161,7 +160,8 @@ class BatchWriter:
         return came[0]
 
     async def call(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work`, after the commit of the transaction in which it ran, behind all that was put before.
+        """The result of `work`, after the commit of the transaction in which it ran, behind all that was put before. What is put while
+        it waits may be written before it.
 
         What `work` raises undoes its own doing alone and is raised here, after the commit too. Raises DatabaseDown or DiskFull when the
         transaction was not committed. Who is cancelled stops waiting; the work is done all the same.
@@ -170,9 +170,8 @@ class BatchWriter:
         if not self._has_room_for(1):
             raise DatabaseDown
         call = Call(work, trio.current_time(), trio.lowlevel.current_task())
-        self._queue.append(call)
+        self._queue.add(call)
         self._rows_waiting += 1
-        self._calls_queued += 1
         self._woken.set()
 
         def abandon(_: Callable[[], object]) -> trio.lowlevel.Abort:
@@ -223,10 +222,10 @@ class BatchWriter:
 
         Without that, one caller out of step with many others would for ever have commits of its own between theirs.
         """
-        if self._calls_queued:
+        if self._queue.askers:
             for _ in range(COMPANY_PASSES):
                 await trio.lowlevel.checkpoint()
-        alone = not self._calls_queued and self._rows_waiting < self._settings.batch_rows_max
+        alone = not self._queue.askers and self._rows_waiting < self._settings.batch_rows_max
         if alone and not self._is_closed and not self._pause_s:
             with trio.move_on_after(self._settings.batch_wait_s):
                 await self._sleep_until(self._settings.batch_rows_max)
@@ -254,7 +253,7 @@ class BatchWriter:
                 self._fail(error)
                 self._give_back()
             else:
-                self._batch_rows.observe(sum(map(_size_of, entries)))
+                self._batch_rows.observe(sum(map(size_of, entries)))
                 self._batch_seconds.observe(trio.current_time() - begun_at)
                 await self._settle(written)
 
@@ -273,13 +272,9 @@ class BatchWriter:
                 self._give_back()
 
     def _take(self) -> list[Entry]:
-        entries: list[Entry] = []
-        room = self._settings.batch_rows_max
-        while self._queue and room > 0:
-            entry = self._queue.popleft()
-            entries.append(entry)
-            room -= _size_of(entry)
-            self._calls_queued -= not isinstance(entry, Put)
+        entries = self._queue.take(self._settings.batch_rows_max, self._settings.batch_calls_max)
+        if self._queue.is_held_up():
+            self._limits.add("storage.batch_calls_max")
         return entries
 
     async def _settle(self, written: Written) -> None:
@@ -295,7 +290,7 @@ class BatchWriter:
         for place, entry in enumerate(entries, 1):
             if place % TOLD_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            self._rows_waiting -= _size_of(entry)
+            self._rows_waiting -= size_of(entry)
             if isinstance(entry, Call):
                 _answer(entry, written.answers[entry])
             elif isinstance(entry, Job):
@@ -329,29 +324,29 @@ class BatchWriter:
     def _give_back(self) -> None:
         """Nothing of the batch was written: its rows and lasting jobs are first in line again. The others have been told."""
         entries, self._in_flight = self._in_flight, ()
-        kept = [entry for entry in entries if _lasts(entry)]
+        kept = [entry for entry in entries if not isinstance(entry, Call) and _lasts(entry)]
         self._rows_waiting -= len(entries) - len(kept)
-        self._calls_queued += sum(isinstance(entry, Job) for entry in kept)
-        self._queue.extendleft(reversed(kept))
+        self._queue.give_back(kept)
         self._tell_of_room()
 
     def _fail(self, error: GatewayError) -> None:
-        """The database could not: whoever waits for this batch is told, and the next try is later."""
+        """The database could not: whoever waits for an answer is told, and the next try is later."""
         self._failures.add(error.reason)
         if not self._pause_s:
             log.warning("the database takes no rows: trying again", reason=error.reason, rows_waiting=self._rows_waiting)
         self._pause_s = min(max(2 * self._pause_s, self._settings.retry_first_s), self._settings.retry_max_s)
-        self._refuse_waiting(self._in_flight, error)
+        calls = self._queue.take_calls()
+        self._rows_waiting -= len(calls)
+        self._refuse_waiting([*self._in_flight, *calls], error)
 
     def _give_up(self) -> None:
         """`run` ends: nobody waits for ever, and what is lost is counted."""
         self._is_closed = True
-        left = [*self._in_flight, *self._queue]
+        left = [*self._in_flight, *self._queue.clear()]
         self._in_flight = ()
-        self._queue.clear()
-        self._rows_waiting = self._calls_queued = 0
+        self._rows_waiting = 0
         self._refuse_waiting(left, self._broken)
-        lost = sum(_size_of(entry) for entry in left if _lasts(entry))
+        lost = sum(size_of(entry) for entry in left if _lasts(entry))
         if lost:
             self._rows_lost.add(by=lost)
             log.error("rows were lost at the end", rows=lost)
@@ -381,10 +376,6 @@ class BatchWriter:
     def _hear_broken(self, broken: StorageBroken) -> None:
         self._broken = broken
         self._woken.set()
-
-
-def _size_of(entry: Entry) -> int:
-    return len(entry.rows) if isinstance(entry, Put) else 1
 
 
 def _answer(call: Call, result: outcome.Outcome[Any]) -> None:

@@ -27,7 +27,10 @@ class StorageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Connections that only read. Writing always has one of its own."""
 
     batch_rows_max: Count = 500
-    """Rows and calls written in one transaction."""
+    """Rows and jobs written in one transaction."""
+
+    batch_calls_max: Count = 8
+    """Calls done in one transaction, such as registrations: they cost much, and rows that come behind them need not wait for all."""
 
     batch_wait_s: Annotated[float, Meta(ge=0)] = 0.002
     """How long rows wait for company before they are written. Calls are not kept waiting."""

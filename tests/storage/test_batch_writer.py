@@ -96,19 +96,6 @@ async def test_a_full_batch_and_a_caller_do_not_wait(
     assert durable_at == [0.0]
 
 
-async def test_callers_that_come_together_share_a_commit(
-    autojump_clock: Any, inline: InlineDatabase, writer: BatchWriter, nursery: trio.Nursery
-):
-    await nursery.start(writer.run)
-    answers: dict[str, Any] = {}
-    async with trio.open_nursery() as callers:
-        for number in range(10):
-            callers.start_soon(answer_to, writer, f"call-{number}", answers)
-
-    assert len(answers) == 10
-    assert inline.commits == 1
-
-
 async def test_a_batch_ends_with_the_put_that_fills_it(autojump_clock: Any, inline: InlineDatabase, writer: BatchWriter, metrics: Metrics):
     for _ in range(5):
         writer.put([entry("row")] * 7)
