@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from signal_gateway.domain.access import Role, scope_of, scope_values
 from signal_gateway.domain.credential import Credential, CredentialKind
+from signal_gateway.storage.prepared import PreparedLookUp
 from signal_gateway.storage.records import AuditEntry, write_audit
 from signal_gateway.storage.tables import credentials
 
@@ -14,6 +15,7 @@ COLUMNS = tuple(credentials.c[name] for name in Credential.__dataclass_fields__)
 
 # Asked every two seconds for as long as the server lives, so built once: 47 µs a look on SQLite in memory, 217 with the building.
 _IS_REVOKED = credentials.c.revoked_at.is_not(None)
+_BY_ID = PreparedLookUp(select(*COLUMNS), credentials.c.id)
 _used = credentials.alias("used")
 _MARK = select(func.count(), func.coalesce(func.sum(credentials.c.revoked_at), 0)).where(_IS_REVOKED)
 _REVOKED = select(credentials.c.id).where(_IS_REVOKED)
@@ -61,8 +63,8 @@ def create(connection: Connection, credential: Credential, actor: str) -> None:
 
 def find(connection: Connection, credential_id: str) -> Credential | None:
     """One key, live or not."""
-    row = connection.execute(select(*COLUMNS).where(credentials.c.id == credential_id)).first()
-    return None if row is None else credential_of(row)
+    rows = _BY_ID.rows(connection, [(credential_id,)])
+    return credential_of(rows[0]) if rows else None
 
 
 def find_all(connection: Connection) -> list[Credential]:

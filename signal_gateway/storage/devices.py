@@ -13,6 +13,7 @@ from signal_gateway.domain.ids import is_guest_id
 from signal_gateway.storage import credentials as stored_keys
 from signal_gateway.storage.credentials import COLUMNS as KEY_COLUMNS
 from signal_gateway.storage.engine import write_json
+from signal_gateway.storage.prepared import PreparedLookUp, PreparedWrite
 from signal_gateway.storage.rows import Update
 from signal_gateway.storage.tables import credentials, device_status, devices, registrations
 
@@ -152,6 +153,19 @@ _CLIENT_LOGIN = select(
     .outerjoin(registrations, registrations.c.device_id == bindparam("client"))
     .outerjoin(_holders, _holders.c.id == registrations.c.credential_id)
 )
+# Built once: to make one of these costs as much as to run it.
+_DEVICE = PreparedLookUp(select(*_DEVICE_COLUMNS), devices.c.device_id)
+_RECORD_DIGEST = PreparedLookUp(select(registrations.c.token_digest), registrations.c.device_id)
+_INSERT_DEVICE = PreparedWrite(
+    insert(devices).inline(),
+    ("device_id", "kind", "credential_id", *DESCRIPTION, "info", "settings_version", "created_at", "updated_at"),
+)
+_SAID = ("token_digest", "credential_id", "room_id", "capabilities", "metadata", "version", "status", "last_seen_at")
+"""What each REGISTER says anew."""
+_INSERT_RECORD = PreparedWrite(insert(registrations).inline(), ("device_id", "registered_at", *_SAID))
+_UPDATE_RECORD = PreparedWrite(update(registrations).where(registrations.c.device_id == bindparam("key_id")), _SAID)
+_DEVICES_OF_KEY = select(func.count()).select_from(devices).where(devices.c.credential_id == bindparam("key"))
+_HAS_USED_KEY = select(stored_keys.has_used_key(bindparam("device")))
 _IS_KNOWN = select(
     select(devices.c.device_id).where(devices.c.device_id == bindparam("client")).exists()
     | select(registrations.c.device_id).where(registrations.c.device_id == bindparam("client")).exists()
@@ -177,8 +191,8 @@ def find_client(connection: Connection, client_id: str, key_id: str) -> ClientLo
 
 def find_device(connection: Connection, device_id: str) -> DeviceRecord | None:
     """One device."""
-    row = connection.execute(select(*_DEVICE_COLUMNS).where(devices.c.device_id == device_id)).first()
-    return None if row is None else DeviceRecord(*row)
+    rows = _DEVICE.rows(connection, [(device_id,)])
+    return DeviceRecord(*rows[0]) if rows else None
 
 
 def is_known(connection: Connection, client_id: str) -> bool:
@@ -195,7 +209,7 @@ def enrol(connection: Connection, record: DeviceRecord, credential: Credential |
     """
     known = find_device(connection, record.device_id)
     if known is not None:
-        if connection.scalar(select(stored_keys.has_used_key(record.device_id))):
+        if connection.scalar(_HAS_USED_KEY, {"device": record.device_id}):
             return HAS_OWN_KEY
         return None if known.credential_id == record.credential_id else "bound_elsewhere"
     if is_guest_id(record.device_id):
@@ -204,7 +218,7 @@ def enrol(connection: Connection, record: DeviceRecord, credential: Credential |
         return refusal
     values = _description_values(record)
     values |= {"device_id": record.device_id, "kind": record.kind, "credential_id": record.credential_id}
-    connection.execute(insert(devices).values(**values, settings_version=1, created_at=now_ms, updated_at=now_ms))
+    _INSERT_DEVICE.run(connection, [{**values, "settings_version": 1, "created_at": now_ms, "updated_at": now_ms}])
     return None
 
 
@@ -217,7 +231,7 @@ def _bars_new(connection: Connection, credential: Credential, now_ms: int) -> st
         return "expired"
     if now.max_devices is None:
         return None
-    count = connection.scalar(select(func.count()).select_from(devices).where(devices.c.credential_id == now.id)) or 0
+    count = connection.scalar(_DEVICES_OF_KEY, {"key": now.id}) or 0
     return "max_devices" if count >= now.max_devices else None
 
 
@@ -251,21 +265,19 @@ def _description_values(record: DeviceRecord) -> dict[str, Any]:
 
 def register(connection: Connection, record: ClientRecord, vouch: Vouch, now_ms: int) -> str | None:
     """Write a client's record, its device with it. Returns None, or the word why not: then nothing is written."""
-    of_client = registrations.c.device_id == record.device_id
-    kept = connection.execute(select(registrations.c.token_digest).where(of_client)).first()
-    if kept is None:
+    kept = _RECORD_DIGEST.rows(connection, [(record.device_id,)])
+    if not kept:
         refusal = _bring_in(connection, record, vouch, now_ms)
         if refusal is not None:
             return refusal
-        values = {"device_id": record.device_id, "registered_at": now_ms, **_record_values(record, now_ms)}
-        connection.execute(insert(registrations).values(values))
+        _INSERT_RECORD.run(connection, [{"device_id": record.device_id, "registered_at": now_ms, **_record_values(record, now_ms)}])
         return None
-    if bytes(kept.token_digest) != record.token_digest:
+    if bytes(kept[0][0]) != record.token_digest:
         if not vouch.may_replace:
             return "client_id_taken"
         mine = (devices.c.device_id == record.device_id) & (devices.c.kind == AGENT)
         connection.execute(update(devices).where(mine).values(credential_id=record.credential_id, updated_at=now_ms))
-    connection.execute(update(registrations).where(of_client).values(_record_values(record, now_ms)))
+    _UPDATE_RECORD.run(connection, [{"key_id": record.device_id, **_record_values(record, now_ms)}])
     return None
 
 
