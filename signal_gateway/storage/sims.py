@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from signal_gateway.domain.sim_limits import SimUsage
-from signal_gateway.storage.prepared import PreparedLookUp
+from signal_gateway.storage.prepared import PreparedLookUp, PreparedWrite
 from signal_gateway.storage.rows import Upsert
 from signal_gateway.storage.statements import Shape, prepared_of
 from signal_gateway.storage.tables import sim_recipients, sims
@@ -34,6 +34,10 @@ _USAGE = select(sims.c.device_id, sims.c.slot, *(sims.c[name] for name in _NAMES
 _OF_DEVICE = _USAGE.where(sims.c.device_id == bindparam("device"))
 _OF_KEYS = PreparedLookUp(_USAGE.with_for_update(), sims.c.device_id, sims.c.slot)
 _KEEP = Shape(Upsert, sims, ("device_id", "slot"), tuple(sorted(("device_id", "slot", *_NAMES))))
+_SUBSCRIBERS = PreparedLookUp(select(*(sims.c[name] for name in ("device_id", "slot", "subscriber"))), sims.c.device_id, sims.c.slot)
+_SET_SUBSCRIBER = PreparedWrite(
+    update(sims).where(sims.c.device_id == bindparam("key_device"), sims.c.slot == bindparam("key_slot")), ("subscriber",)
+)
 
 
 def find_of(connection: Connection, device_id: str) -> dict[int, SimUsage]:
@@ -99,24 +103,26 @@ class Switch:
 
 def note_seen(connection: Connection, seen: Sequence[Seen]) -> list[bool]:
     """The work of a job: keep what SIMs said of themselves. True where that is another SIM, or another phone, than before."""
-    return [_note_seen(connection, each) for each in seen]
+    keys = sorted({each.key for each in seen})
+    known: dict[SimKey, Mapping[str, str]] = {
+        (device_id, slot): subscriber or {} for device_id, slot, subscriber in _SUBSCRIBERS.rows(connection, keys)
+    }
+    keep(connection, {key: SimUsage() for key in keys if key not in known})
+    changed: dict[SimKey, Mapping[str, str]] = {}
+    are_others: list[bool] = []
+    for each in seen:
+        before = known.get(each.key) or {}
+        after = {**before, **each.ids}
+        are_others.append(any(after[name] != digest for name, digest in before.items()))
+        if after != before:
+            known[each.key] = changed[each.key] = after
+    _SET_SUBSCRIBER.run(connection, [{"key_device": key[0], "key_slot": key[1], "subscriber": ids} for key, ids in changed.items()])
+    return are_others
 
 
 def switch(connection: Connection, switches: Sequence[Switch]) -> list[SimUsage]:
     """The work of a job: switch SIMs off or on. Each as it is afterwards."""
     return [_switch(connection, each) for each in switches]
-
-
-def _note_seen(connection: Connection, seen: Seen) -> bool:
-    here = (sims.c.device_id == seen.key[0]) & (sims.c.slot == seen.key[1])
-    row = connection.execute(select(sims.c.subscriber).where(here)).first()
-    if row is None:
-        keep(connection, {seen.key: SimUsage()})
-    known: Mapping[str, str] = (row.subscriber if row is not None else None) or {}
-    if all(known.get(name) == digest for name, digest in seen.ids.items()):
-        return False
-    connection.execute(update(sims).where(here).values(subscriber={**known, **seen.ids}))
-    return any(name in known and known[name] != digest for name, digest in seen.ids.items())
 
 
 def _switch(connection: Connection, asked: Switch) -> SimUsage:
