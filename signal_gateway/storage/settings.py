@@ -29,7 +29,7 @@ class StorageSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     batch_rows_max: Count = 500
     """Rows and jobs written in one transaction."""
 
-    batch_calls_max: Count = 8
+    batch_calls_max: Count = 16
     """Calls done in one transaction, such as registrations: they cost much, and rows that come behind them need not wait for all."""
 
     batch_wait_s: Annotated[float, Meta(ge=0)] = 0.002

@@ -122,7 +122,7 @@ class LinkStream:
             await self._transport.aclose()
 
     def read_at_most(self, size: int) -> None:
-        """Read so many bytes more, and then no more: the peer was told that we close, and shall not make us read for nothing (H08)."""
+        """Read so many bytes more, and then no more: the peer was told that we close, and shall not make us read for nothing (H09)."""
         self._left_bytes = size
 
     def go_on(self) -> None:

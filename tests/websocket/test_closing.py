@@ -108,7 +108,7 @@ async def test_who_sends_a_fragment_and_hangs_up_is_a_link_that_was_lost(autojum
 
 @pytest.mark.parametrize("kind", ["unmasked", "large messages"])
 async def test_who_talks_on_after_our_close_is_read_so_far_and_no_further(autojump_clock: MockClock, world: World, kind: str):
-    """H08: a client that floods must not have us read as fast as it speaks, for nothing, until `close_s` is over."""
+    """H09: a client that floods must not have us read as fast as it speaks, for nothing, until `close_s` is over."""
     said = {
         "unmasked": client_frame(2, bytes(60_000), mask=None),
         "large messages": client_frame(2, bytes(100_000)),
