@@ -31,6 +31,8 @@ PAIRS = 50
 RECEIVERS = 200
 IDLE_ROOMS, IDLE_MEMBERS = 2_000, 3
 CANDIDATES = 10
+GATHERED_TOGETHER = 5
+"""Candidates that a browser sends one behind the other: it finds its own addresses all at once, and waits for no word of the other side."""
 MEMORY_SETTLES_S = 2.0
 READY = "Server is ready"
 ROOMS = """
@@ -172,16 +174,19 @@ def fanned_out_by_socket_io(seconds: float, warm_up_s: float) -> Figures:
         return _broadcast(server, flows, seconds, warm_up_s)
 
 
-def cycled(seconds: float, warm_up_s: float) -> Figures:
-    """Create, join, offer, answer, CANDIDATES candidates, leave: CPU of one such call, PAIRS at a time, as many as `relayed` has."""
+def cycled(in_a_row: int, seconds: float, warm_up_s: float) -> Figures:
+    """Create, join, offer, answer, CANDIDATES candidates, leave: CPU of one such call, PAIRS at a time, as many as `relayed` has.
+
+    Either side sends `in_a_row` of its candidates, one behind the other, before it waits for as many of the other side.
+    """
     with gateway(2 * PAIRS, more=ROOMS) as server:
         pairs = [(Member(server, 2 * pair), Member(server, 2 * pair + 1)) for pair in range(PAIRS)]
         until = time.perf_counter() + warm_up_s
         while time.perf_counter() < until:
-            _cycle(pairs)
+            _cycle(pairs, in_a_row)
         cycles, cpu_before, until = 0, cpu_s(server.process_id), time.perf_counter() + seconds
         while time.perf_counter() < until:
-            _cycle(pairs)
+            _cycle(pairs, in_a_row)
             cycles += PAIRS
         cpu_us = 1e6 * (cpu_s(server.process_id) - cpu_before) / cycles
         closed([member for pair in pairs for member in pair])
@@ -206,7 +211,7 @@ def idle_members(seconds: float, warm_up_s: float) -> Figures:
         return {"link_kib": held / len(links) / 1024}
 
 
-def _cycle(pairs: Sequence[tuple[Member, Member]]) -> None:
+def _cycle(pairs: Sequence[tuple[Member, Member]], in_a_row: int) -> None:
     """One call of each pair, step by step: all ask, then all are heard."""
     ones, twos = [one for one, _ in pairs], [two for _, two in pairs]
     rooms = [str(answer["room_id"]) for answer in _all_ask(ones, FrameType.WEBRTC_ROOM_CREATE, {"role": "sender"})]
@@ -216,9 +221,9 @@ def _cycle(pairs: Sequence[tuple[Member, Member]]) -> None:
     candidate = {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0}
     _all_pass(ones, twos, FrameType.SIGNAL_OFFER, {"sdp": "x" * 100}, rooms)
     _all_pass(twos, ones, FrameType.SIGNAL_ANSWER, {"sdp": "x" * 100}, rooms)
-    for number in range(CANDIDATES):
+    for number in range(CANDIDATES // in_a_row):
         speakers, hearers = (ones, twos) if number % 2 else (twos, ones)
-        _all_pass(speakers, hearers, FrameType.SIGNAL_ICE_CANDIDATE, {"candidate": candidate}, rooms)
+        _all_pass(speakers, hearers, FrameType.SIGNAL_ICE_CANDIDATE, {"candidate": candidate}, rooms, in_a_row)
     _all_ask(twos, FrameType.WEBRTC_ROOM_LEAVE, {}, rooms)
     for one in ones:
         one.hear()
@@ -234,13 +239,20 @@ def _all_ask(
 
 
 def _all_pass(
-    speakers: Sequence[Member], hearers: Sequence[Member], frame_type: FrameType, payload: dict[str, object], rooms: Sequence[str]
+    speakers: Sequence[Member],
+    hearers: Sequence[Member],
+    frame_type: FrameType,
+    payload: dict[str, object],
+    rooms: Sequence[str],
+    in_a_row: int = 1,
 ) -> None:
     for speaker, hearer, room_id in zip(speakers, hearers, rooms, strict=True):
         said = {"room_id": room_id, "to": hearer.client_id, **payload}
-        speaker.say(encode_frame(frame_type, UUID, PayloadKind.JSON, write_json(said)))
+        for _ in range(in_a_row):
+            speaker.say(encode_frame(frame_type, UUID, PayloadKind.JSON, write_json(said)))
     for hearer in hearers:
-        hearer.hear()
+        for _ in range(in_a_row):
+            hearer.hear()
 
 
 def _broadcast(server: Server, flows: dict[RawLink, Flow], seconds: float, warm_up_s: float) -> Figures:

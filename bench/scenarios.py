@@ -246,8 +246,12 @@ def _fan_out() -> Scenario:
 
 
 def _room_cycle() -> Scenario:
-    one = f"{GATEWAY}, one relay"
-    cases = [_signalled(GATEWAY, rooms.cycled), _signalled(one, partial(rooms.relayed, 1))]
+    one, by_turns = f"{GATEWAY}, one relay", f"{GATEWAY}, candidates by turns"
+    cases = [
+        _signalled(GATEWAY, partial(rooms.cycled, rooms.GATHERED_TOGETHER)),
+        _signalled(by_turns, partial(rooms.cycled, 1)),
+        _signalled(one, partial(rooms.relayed, 1)),
+    ]
     title = f"create, join, offer, answer, {rooms.CANDIDATES} candidates, leave; beside one signal"
     return Scenario("room-cycle", title, cases, [Bar(GATEWAY, against=one, times=20)])
 
