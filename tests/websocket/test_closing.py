@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from signal_gateway.config import Config
 from signal_gateway.testing.faults import FaultPlan
 from signal_gateway.testing.world import World, open_world
-from signal_gateway.websocket.link import Link
+from signal_gateway.websocket.hub import LiveLink
 from tests.websocket.client_frames import client_frame, close, ping
 from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.test_links import PHONE_HEAD, raw_phone, report
@@ -159,7 +159,7 @@ async def flood(stream: trio.abc.Stream, said: bytes) -> None:
             await stream.send_all(said)
 
 
-def link_of(world: World) -> Link:
+def link_of(world: World) -> LiveLink:
     link = world.gateway.hub.link_of("raw-phone")
     assert link is not None
     return link
