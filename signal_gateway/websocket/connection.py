@@ -197,10 +197,10 @@ class Connection:
 
     def refuse_size(self, limit: str) -> None:
         """See FrameHearer. Of one who was told that we close, no answer is heard now."""
-        if self._is_closing:
+        was_told = self._is_closing
+        self._hearer.refuse_size(limit)
+        if was_told:
             self._over.set()
-        else:
-            self._hearer.refuse_size(limit)
 
     def pass_on(self, data: bytes) -> bool:
         """See FrameHearer. Who was told that we close is not heard any more, save for his own close."""

@@ -139,6 +139,7 @@ async def test_who_breaks_a_bound_after_our_close_is_waited_for_no_longer(autoju
         assert len(world.gateway.hub) == 0
         assert trio.current_time() - closed_at < world.config.link.close_s / 2
     assert world.metrics.refusals.value("connection_lost") == 0
+    assert world.metrics.limits.value("server.max_message_size" if kind == "too big" else "link.fragments_max") == 1
 
 
 async def test_who_was_in_the_middle_of_much_when_we_closed_still_answers(autojump_clock: MockClock, world: World):
