@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from signal_gateway.api.connection import Inbox
 from signal_gateway.api.http_settings import HttpSettings
 from signal_gateway.testing.world import open_world
 from tests.api.conftest import Api
@@ -147,3 +148,43 @@ async def test_head_is_get_without_its_body(api: Api):
     head, _, body = got.partition(b"\r\n\r\n")
     assert json.loads(body)["items"] == []
     assert asked == head + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("who", ["admin", "a.wrong.token", "sgk_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"])
+async def test_who_is_answered_before_their_body_has_come_is_let_go(api: Api, who: str):
+    """Both the reader, whose parts nobody took, and the answer waited for room among them, for ever."""
+    head = f"PUT /api/devices HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {api.tokens.get(who, who)}\r\n\r\n"
+    async with connected(api) as client:
+        with suppress(trio.BrokenResourceError):
+            await client.send_all(head.encode() + 200 * (b"1000\r\n" + 4096 * b" " + b"\r\n"))
+        said = b""
+        with suppress(trio.BrokenResourceError), trio.fail_after(20):
+            while more := await client.receive_some():
+                said += more
+    assert said[9:12] == (b"405" if who == "admin" else b"401")
+
+
+async def test_parts_of_a_body_wait_for_room_and_the_end_of_the_request_for_nothing(autojump_clock: MockClock):
+    inbox, refused = Inbox(2), {"type": "http.request", "body": b"4", "more_body": True}
+    for body in (b"1", b"2"):
+        await inbox.put({"type": "http.request", "body": body, "more_body": True})
+    with trio.move_on_after(1) as full:
+        await inbox.put({"type": "http.request", "body": b"3", "more_body": True})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.put, refused)
+        await trio.testing.wait_all_tasks_blocked()
+        await inbox.put({"type": "http.disconnect"})
+    heard = [await inbox.take() for _ in range(4)]
+    assert full.cancelled_caught
+    assert [part.get("body") for part in heard] == [b"1", b"2", None, b"4"]
+
+
+async def test_the_end_of_a_body_is_said_with_its_last_part_or_by_itself(autojump_clock: MockClock):
+    inbox = Inbox(2)
+    end = {"type": "http.request", "body": b"", "more_body": False}
+    await inbox.put({"type": "http.request", "body": b"1", "more_body": True})
+    await inbox.put(dict(end))
+    assert await inbox.take() == {"type": "http.request", "body": b"1", "more_body": False}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.put, dict(end))
+        assert await inbox.take() == end
