@@ -208,6 +208,14 @@ class Lane:
                 chosen.append((command, found))
         return chosen
 
+    def place_at_once(self, command: Command, now_ms: int) -> Place | Wait:
+        """By which SIM a new one may set out although it is not in line yet: where the line is known, and nobody stands in it."""
+        if not self.is_loaded or self.is_loading or self.queue or self.has_more:
+            return Wait("order")
+        if command.not_before is not None and command.not_before > now_ms:
+            return Wait("not_before", command.not_before)
+        return Turn(self, now_ms).take(command)
+
     def next_wake_at(self) -> int | None:
         """When the first of what waits may go, as far as that is known; milliseconds since 1970."""
         times = [wait.until for wait in self.waits.values() if wait.until is not None]

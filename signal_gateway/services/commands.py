@@ -156,8 +156,9 @@ class Commands:
                 keeping.done(Kept(known, False))
                 return keeping
             keep = kept.keep if keeping.own_key_id is None else kept.keep_keyed
-            if not self._writer.post(keep, draft, keeping.done, lasts=False):
+            if not self._writer.post(keep, draft, keeping.done, lasts=False, makes=True):
                 raise DatabaseDown
+            self._dispatcher.expect(draft)
         except GatewayError as error:
             self._refused.add(error.reason)
             raise
@@ -187,7 +188,7 @@ class Commands:
                 together.append(
                     msgspec.structs.replace(together[0], id=self._ids.next(), message_id=own_id, device_id=device_id, key_id=None)
                 )
-            if not self._writer.post(kept.keep_fan_outs, tuple(together), keeping.done, lasts=False):
+            if not self._writer.post(kept.keep_fan_outs, tuple(together), keeping.done, lasts=False, makes=True):
                 raise DatabaseDown
         except GatewayError as error:
             if error.reason == FAN_OUT_TOO_LARGE:

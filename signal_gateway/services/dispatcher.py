@@ -28,6 +28,7 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.backlog_pace import TURN_S, BacklogPace
 from signal_gateway.services.command_lanes import Lane, Place
 from signal_gateway.services.command_pool import CommandPool
+from signal_gateway.services.command_posts import CommandPosts
 from signal_gateway.services.command_reports import CommandReports
 from signal_gateway.services.command_settings import CommandsSettings
 from signal_gateway.services.command_sweeps import CommandSweeps
@@ -39,7 +40,7 @@ from signal_gateway.services.sim_rules import SimRulesOf
 from signal_gateway.services.wake_times import WakeTimes
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage.batch_writer import BatchWriter
-from signal_gateway.storage.command_changes import Applied, Item, apply
+from signal_gateway.storage.command_changes import Applied
 from signal_gateway.storage.database import Database
 from signal_gateway.storage.lanes import LaneContents, PoolContents
 
@@ -69,23 +70,22 @@ class Dispatcher:
         wall_ms: Callable[[], int],
     ) -> None:
         self._database = database
-        self._writer = writer
         self._bus = bus
         self._directory = directory
         self._settings = settings
         self._rules_of = rules.of
         self._sims_told = sims_told
         self._wall_ms = wall_ms
-        self._apply = partial(apply, policy=settings.policy())  # one object: jobs of the same work are done together
+        self._posts = CommandPosts(writer, settings.policy(), rules.of)
         self._linked: dict[str, DeviceLinked] = {}
         self.lanes: dict[str, Lane] = {}
         """Of linked devices, as far as they are in memory."""
         self._pool = CommandPool(self.lanes, self._linked)
-        self.reports = CommandReports(bus, self.lanes, directory, rules, self._post, self._follow, metrics)
+        self.reports = CommandReports(bus, self.lanes, directory, rules, self._posts.post, self._follow, metrics)
         self.open = OpenCommands()
         """Commands that are not in a final state."""
         self.sweeps = CommandSweeps(
-            database, bus, wall_ms, lambda event: self._post(event, None, self._follow), lambda: self.open.total == 0
+            database, bus, wall_ms, lambda event: self._posts.post(event, None, self._follow), lambda: self.open.total == 0
         )
         self.endings = DeviceEndings(writer, settings.policy(), self._follow)
         self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
@@ -106,10 +106,21 @@ class Dispatcher:
 
     # asked by others
 
+    def expect(self, command: Command) -> None:
+        """A new command is being written. Where nothing stands before it, it is written as dispatched in the same transaction, and sets out
+        one commit earlier. `offer` follows once it is on disk."""
+        lane, now = self.lanes.get(command.device_id or POOL), self._wall_ms()
+        if lane is not None and not self.open.of(None):
+            place = lane.place_at_once(command, now)
+            if not isinstance(place, Wait):
+                self._claim(lane, command, place, now)
+
     def offer(self, command: Command) -> None:
         """A new command is on disk."""
         self.open.opened(command)
-        self._line_up(command, is_new=True)
+        lane = self.lanes.get(command.device_id or POOL)
+        if lane is None or command.message_id not in lane.claiming:
+            self._line_up(command, is_new=True)
 
     def wait_of(self, command: Command) -> Wait:
         """Why a queued command is not on its way."""
@@ -124,8 +135,7 @@ class Dispatcher:
 
     async def change(self, event: CommandEvent) -> Applied:
         """Apply an operator's event; on disk when this returns. Raises DatabaseDown, DiskFull."""
-        applied: Applied = await self._writer.have_done(self._apply, Item(event), self._follow)
-        return applied
+        return await self._posts.have_applied(event, self._follow)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what is due, until cancelled."""
@@ -240,7 +250,7 @@ class Dispatcher:
         lane.claim(command.message_id, place)
         self._pool.claim(command.message_id)
         event = Dispatched(command.message_id, lane.device.device_id, place, now)
-        self._post(event, lane.device, partial(self._claimed, lane, command), partial(self._unclaimed, lane, command))
+        self._posts.post(event, lane.device, partial(self._claimed, lane, command), partial(self._unclaimed, lane, command))
 
     def _unclaimed(self, lane: Lane, command: Command) -> None:
         """A dispatch was not written, for want of room or by a fault that is counted: a little later its line is read anew."""
@@ -258,6 +268,9 @@ class Dispatcher:
             self._follow(other)
         lane.note_usage(applied.event, applied.usage)
         if applied.before is None or applied.change is None:
+            if applied.before is None:  # not there, or not yet: what is on disk tells
+                self._unclaimed(lane, wanted)
+                return
             lane.free(message_id)
             if applied.wait is not None and isinstance(applied.event, Dispatched):
                 self._refused(lane, wanted, applied.event, applied.wait)
@@ -266,7 +279,7 @@ class Dispatcher:
         command = applied.change.command
         self.open.moved(applied.before, command)
         if self.lanes.get(device_id) is not lane:
-            self._post(Unsent(message_id, command.attempts, self._wall_ms()), lane.device, self._follow)
+            self._posts.post(Unsent(message_id, command.attempts, self._wall_ms()), lane.device, self._follow)
             return
         lane.sent(command)
         self._states.add(command.kind.value, command.state.value)
@@ -349,7 +362,7 @@ class Dispatcher:
         if is_first:
             for command in contents.on_their_way:
                 if command.may_be_repeated:
-                    self._post(LinkLost(command.message_id, self._wall_ms()), lane.device, self._follow)
+                    self._posts.post(LinkLost(command.message_id, self._wall_ms()), lane.device, self._follow)
         self._wake(lane.device.device_id, is_new=self.pace.is_in_a_hurry(lane.device.device_id))
 
     def _pool_read(self, contents: PoolContents) -> None:
@@ -357,27 +370,6 @@ class Dispatcher:
         self._wake(POOL)
 
     # inside
-
-    def _post(
-        self,
-        event: CommandEvent,
-        device: KnownDevice | None,
-        done: Callable[[Applied], None],
-        failed: Callable[[], None] | None = None,
-    ) -> bool:
-        """Have an event applied; False when there is no room. What fails is counted and logged by the writer; `failed` sets right what
-        waits for it, in either case."""
-
-        def tell(came: Applied | Exception) -> None:
-            if isinstance(came, Applied):
-                done(came)
-            elif failed is not None:
-                failed()
-
-        is_taken = self._writer.post(self._apply, Item(event, None if device is None else partial(self._rules_of, device)), tell)
-        if not is_taken and failed is not None:
-            failed()
-        return is_taken
 
     def _wake(self, name: str, *, is_new: bool = False) -> None:
         """Look at its line: at once where somebody has just asked for something, and at the line for any phone; else in its turn."""

@@ -53,6 +53,8 @@ class Job:
     on_done: Callable[[Any], None]
     lasts: bool = True
     """Whether it is tried again until the database has taken it; else `on_done` hears the error, as a caller would."""
+    makes: bool = False
+    """Whether it makes what other jobs may be about: it is done before them, whichever was given first."""
 
 
 Entry = Put | Call | Job
@@ -72,11 +74,11 @@ class Written:
 def write_batch(entries: Sequence[Entry], connection: Connection) -> Written:
     """Write all of `entries`: rows and calls in order, so that a call sees what was put before it; then the jobs, which see all of them.
 
-    Jobs of the same work are done at once, in their order, where the first of them stands. Raises only what concerns the database as a
-    whole.
+    Jobs of the same work are done at once, in their order, where the first of them stands; those that make something before all others.
+    Raises only what concerns the database as a whole.
     """
     written = Written()
-    jobs = [entry for entry in entries if isinstance(entry, Job)]
+    jobs = sorted((entry for entry in entries if isinstance(entry, Job)), key=_makes_nothing)
     for _, neighbours in groupby((entry for entry in entries if not isinstance(entry, Job)), type):
         some = list(neighbours)
         _write_rows(connection, [entry for entry in some if isinstance(entry, Put)], written)
@@ -89,6 +91,10 @@ def write_batch(entries: Sequence[Entry], connection: Connection) -> Written:
     for alike in by_work.values():
         _do_jobs(connection, alike, written)
     return written
+
+
+def _makes_nothing(job: Job) -> bool:
+    return not job.makes
 
 
 def _do_jobs(connection: Connection, jobs: Sequence[Job], written: Written) -> None:

@@ -123,17 +123,18 @@ class BatchWriter:
             self._woken.set()
         return True
 
-    def post(self, work: JobWork, item: Any, on_done: Callable[[Any], None], *, lasts: bool = True) -> bool:
+    def post(self, work: JobWork, item: Any, on_done: Callable[[Any], None], *, lasts: bool = True, makes: bool = False) -> bool:
         """Have `work` see to `item` soon, in one go with the items that others posted for it. Never waits, never raises.
 
         It runs behind all rows and calls that were given before it. After the commit `on_done` is called with what came of this item, in
         the order of the posts; or with the error that `work` raised for it, which is counted and logged. One that `lasts` is tried again
         until the database has taken it; for another `on_done` hears the DatabaseDown or DiskFull, and, should a commit of unknown outcome
-        turn out to have held, the result later. Returns False, and nothing of it is kept, as `put` does.
+        turn out to have held, the result later. One that `makes` something is done before the others of its batch, which may be about that.
+        Returns False, and nothing of it is kept, as `put` does.
         """
         if not self._has_room_for(1):
             return False
-        self._queue.add(Job(work, item, trio.current_time(), on_done, lasts))
+        self._queue.add(Job(work, item, trio.current_time(), on_done, lasts, makes))
         self._rows_waiting += 1
         self._woken.set()
         return True

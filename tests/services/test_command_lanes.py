@@ -41,3 +41,14 @@ def test_what_stands_behind_another_has_its_reason(usages: dict[int, SimUsage], 
     assert made.waits == {message_id: wait for message_id, wait in expected.items() if wait is not None}
     assert chosen == {message_id for message_id, wait in expected.items() if wait is None}
     assert made.next_wake_at() == min((wait.until for wait in made.waits.values() if wait.until is not None), default=None)
+
+
+def test_a_new_one_has_a_place_at_once_only_where_the_line_is_known_and_empty():
+    new = command(id=9, message_id="m9", sim_slot=1)
+    known, behind, unread, reading, more = (lane({}, *slots) for slots in ((), (0,), (), (), ()))
+    unread.is_loaded, reading.is_loading, more.has_more = False, True, True
+    assert [isinstance(each.place_at_once(new, AT), Wait) for each in (known, behind, unread, reading, more)] == [False, *[True] * 4]
+    assert known.place_at_once(new, AT) == 1
+    known.claim("m8", 1)
+    assert known.place_at_once(new, AT) == BUSY
+    assert lane({1: PARKED_LATE}).place_at_once(new, AT) == Wait("sim_parked", LATE)

@@ -168,3 +168,18 @@ async def test_jobs_that_the_end_leaves_are_counted_as_lost(autojump_clock: Any,
     await writer.run()
     assert writer.rows_lost == 1
     assert [type(each) for each in asking] == [DatabaseDown]
+
+
+async def test_what_makes_something_is_done_before_what_may_be_about_it(writer: BatchWriter, nursery: trio.Nursery, inline: InlineDatabase):
+    seen: list[list[str]] = []
+
+    def look(connection: Connection, items: Sequence[str]) -> Sequence[str]:
+        seen.append(subjects_in(connection))
+        return items
+
+    writer.post(look, "earlier", lambda _: None)
+    writer.post(Work(), "made", lambda _: None, lasts=False, makes=True)
+    writer.post(look, "later", lambda _: None)
+    await nursery.start(writer.run)
+    await writer.call(lambda _: None)
+    assert seen == [["made"]]
