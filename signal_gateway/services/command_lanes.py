@@ -272,6 +272,8 @@ class Turn:
         if command.kind is STOP:
             self._closed[NO_SIM] = BUSY
             return NO_SIM
+        if command.sim_slot is not None and self._closed.get(command.sim_slot) is BUSY and command.uses_sim:  # nearly all of a long line
+            return BUSY
         waits, ahead = self._waits(command)
         found = self._best(command, waits, ahead)
         if not isinstance(found, Wait):

@@ -52,3 +52,9 @@ def test_a_new_one_has_a_place_at_once_only_where_the_line_is_known_and_empty():
     known.claim("m8", 1)
     assert known.place_at_once(new, AT) == BUSY
     assert lane({1: PARKED_LATE}).place_at_once(new, AT) == Wait("sim_parked", LATE)
+
+
+def test_what_needs_no_sim_does_not_wait_for_the_one_that_it_names():
+    made = lane({}, 0, kind=CommandKind.FIND_DEVICE)
+    made.claim("m9", 0)
+    assert [place for _, place in made.next_ones(AT)] == [None]
