@@ -88,7 +88,7 @@ class Dispatcher:
             database, bus, wall_ms, lambda event: self._posts.post(event, None, self._follow), lambda: self.open.total == 0
         )
         self.endings = DeviceEndings(writer, settings.policy(), self._follow)
-        self._reader = LaneReader(database, directory, wall_ms, self._is_full, metrics)
+        self._reader = LaneReader(database, directory, wall_ms, self._room, metrics)
         self._ready: dict[str, None] = {}
         self.pace = BacklogPace(settings.backlog_cpu, metrics)
         self._times = WakeTimes()
@@ -383,8 +383,8 @@ class Dispatcher:
         if self._times.add(at_ms, name):
             self._woken.set()
 
-    def _is_full(self) -> bool:
-        return self._count_queued() >= self._settings.in_memory_max
+    def _room(self) -> int:
+        return self._settings.in_memory_max - self._count_queued()
 
     def _count_queued(self) -> int:
         return sum(len(lane.queue) for lane in self.lanes.values()) + len(self._pool.queue)

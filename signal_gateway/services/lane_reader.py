@@ -14,20 +14,24 @@ from signal_gateway.storage.lanes import LaneContents, PoolContents, read_lane, 
 
 RETRY_S = 1.0
 """Until a database that is away is asked again."""
-PAGE, PAGE_WHEN_FULL = 128, 8
+PAGE, PAGE_WHEN_FULL = 128, 32
 """Queued commands read for one lane at a time, and while memory holds as many as it may."""
+COUNTED_S = 0.1
+"""How long a count of what memory holds is believed: it looks at every lane."""
 
 
 class LaneReader:
-    """Starts reads in the nursery of the dispatcher, and tells it what came."""
+    """Starts reads in the nursery of the dispatcher, and tells it what came. `room` says how many queued commands more memory may hold."""
 
     def __init__(
-        self, database: Database, directory: DeviceDirectory, wall_ms: Callable[[], int], is_full: Callable[[], bool], metrics: Metrics
+        self, database: Database, directory: DeviceDirectory, wall_ms: Callable[[], int], room: Callable[[], int], metrics: Metrics
     ) -> None:
         self._database = database
         self._directory = directory
         self._wall_ms = wall_ms
-        self._is_full = is_full
+        self._room = room
+        self._pages_left = 0
+        self._counted_at_s = float("-inf")
         self._limits = metrics.limits
         self.nursery: trio.Nursery | None = None
         """Where reads live; None while the dispatcher does not run."""
@@ -53,7 +57,7 @@ class LaneReader:
             lane.begin_to_read()
             try:
                 device = await self._directory.find(device_id)
-                work = partial(read_lane, device_id=device_id, now_ms=self._wall_ms(), page=self._page())
+                work = partial(read_lane, device_id=device_id, now_ms=self._wall_ms(), page=self._page(), is_known=lane.is_loaded)
                 contents = await self._database.look_up(work)
             except (DatabaseDown, DiskFull):
                 await trio.sleep(RETRY_S)
@@ -75,7 +79,11 @@ class LaneReader:
                 return
 
     def _page(self) -> int:
-        if not self._is_full():
+        now_s = trio.current_time()
+        if now_s - self._counted_at_s >= COUNTED_S:
+            self._counted_at_s, self._pages_left = now_s, self._room() // PAGE
+        if self._pages_left > 0:
+            self._pages_left -= 1
             return PAGE
         self._limits.add("commands.in_memory_max")
         return PAGE_WHEN_FULL

@@ -36,20 +36,23 @@ class PoolContents:
     is_all: bool
 
 
-def read_lane(connection: Connection, device_id: str, now_ms: int, page: int) -> LaneContents:
-    """All that there is for one device."""
+def read_lane(connection: Connection, device_id: str, now_ms: int, page: int, *, is_known: bool = False) -> LaneContents:
+    """All that there is for one device; of one that `is_known`, whose SIMs and commands on their way memory has, what is queued alone."""
     queued = kept.due(connection, device_id, now_ms, page)
     is_all = len(queued) < page
     if not is_all:
         there = {command.message_id for command in queued}
         queued += [stop for stop in kept.due_stops(connection, device_id, now_ms) if stop.message_id not in there]
+    next_due_at = kept.next_due_at(connection, device_id, now_ms)
+    if is_known:
+        return LaneContents(queued, on_their_way=[], usages={}, sim_cards=None, next_due_at=next_due_at, is_all=is_all)
     status = records.find_status(connection, device_id)
     return LaneContents(
         queued=queued,
         on_their_way=kept.on_their_way(connection, device_id),
         usages=sims.find_of(connection, device_id),
         sim_cards=None if status is None else status.status.sim_cards,
-        next_due_at=kept.next_due_at(connection, device_id, now_ms),
+        next_due_at=next_due_at,
         is_all=is_all,
     )
 

@@ -1,5 +1,6 @@
 """Events of commands on each of our databases: what one transaction reads, decides and writes (H29)."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -192,6 +193,8 @@ async def test_lanes_hold_what_is_due_in_order(database: Database):
     assert [each.message_id for each in lane.queued] == ["m2", "m1"]
     assert [each.message_id for each in lane.on_their_way] == ["m7"]
     assert (lane.next_due_at, lane.is_all, lane.usages[0].day_used) == (AT + 100, True, 1)
+    known = await database.read(lambda connection: read_lane(connection, "phone-1", AT + 1, 10, is_known=True))
+    assert known == replace(lane, on_their_way=[], usages={})
     pool = await database.read(lambda connection: read_pool(connection, AT, 10))
     assert [each.message_id for each in pool.queued] == ["m6"]
     overdue = await database.read(lambda connection: commands.overdue(connection, AT + 86_400_000, 10))
