@@ -47,9 +47,11 @@ def run(connection: Connection, sql: str, rows: Sequence[Parameters] = ()) -> No
 def fetch(driver: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
     """The rows of a SELECT, as the driver gives them."""
     try:
-        return driver.execute(sql, parameters).fetchall()
+        found = driver.execute(sql, parameters).fetchall()
     except sqlite3.Error as error:
         raise told(sql, error) from error
+    sched_yield()  # as above
+    return found
 
 
 def begin_by(connection: Connection, sql: str) -> None:
