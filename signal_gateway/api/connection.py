@@ -23,13 +23,10 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from signal_gateway.api.problems import PROBLEM_TYPE
-from signal_gateway.observe.logs import logger
 
 TLS_HANDSHAKE_S = 5.0
 FIELD_EXTRA_BYTES = 4
 """Of each field of a head, beside its name and its value: the colon, a space, the end of the line."""
-
-log = logger("api")
 
 
 class Inbox:

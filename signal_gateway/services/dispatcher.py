@@ -267,10 +267,10 @@ class Dispatcher:
         for other in applied.withdrawn:
             self._follow(other)
         lane.note_usage(applied.event, applied.usage)
-        if applied.before is None or applied.change is None:
-            if applied.before is None:  # not there, or not yet: what is on disk tells
-                self._unclaimed(lane, wanted)
-                return
+        if applied.before is None:  # it could not be kept, or is there no more: what is on disk tells
+            self._unclaimed(lane, wanted)
+            return
+        if applied.change is None:
             lane.free(message_id)
             if applied.wait is not None and isinstance(applied.event, Dispatched):
                 self._refused(lane, wanted, applied.event, applied.wait)

@@ -1,59 +1,59 @@
 """How much of the queues is read into memory: large pages while there is room, small ones when there is none."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import trio
 from trio.testing import MockClock
 
-from signal_gateway.domain.phone_settings import PhoneSettings
-from signal_gateway.observe.metrics import Metrics
-from signal_gateway.services.command_lanes import Lane
-from signal_gateway.services.device_directory import KnownDevice
-from signal_gateway.services.lane_reader import COUNTED_S, PAGE, PAGE_WHEN_FULL, LaneReader
+from signal_gateway.services.command_settings import CommandsSettings
+from signal_gateway.services.lane_reader import PAGE, PAGE_WHEN_FULL
 from signal_gateway.storage.lanes import LaneContents
+from signal_gateway.testing.world import World, open_world
+from tests.websocket.talk import hear, phone_headers
+from tests.websocket.test_commands import enrol, log_of, patient, sms, submit, told
 
 
-class Asked:
-    """Stands for the database and the directory, and remembers what it was asked for."""
+def lanes_read(world: World) -> list[LaneContents]:
+    """What each read of a lane brings, from now on."""
+    read: list[LaneContents] = []
+    look_up = world.database.look_up
 
-    def __init__(self) -> None:
-        self.pages: list[int] = []
-        self.known: list[bool] = []
+    async def noted(work: Callable[[Any], Any]) -> Any:
+        found = await look_up(work)
+        if isinstance(found, LaneContents):
+            read.append(found)
+        return found
 
-    async def find(self, device_id: str) -> KnownDevice:
-        return KnownDevice(device_id, "phone", None, PhoneSettings())
-
-    async def look_up(self, work: Any) -> LaneContents:
-        assert isinstance(work, partial)
-        self.pages.append(work.keywords["page"])
-        self.known.append(work.keywords["is_known"])
-        return LaneContents([], [], {}, None, None, is_all=True)
+    world.database.look_up = noted  # type: ignore[method-assign]
+    return read
 
 
-def lane() -> Lane:
-    return Lane(KnownDevice("phone-1", "phone", None, PhoneSettings()), lambda *_: pytest.fail("no SIM has rules here"))
+async def test_pages_are_small_where_memory_holds_as_much_as_it_may(autojump_clock: MockClock):
+    async with open_world(patient(commands=CommandsSettings(in_memory_max=PAGE))) as world:
+        await enrol(world, "phone-1", "phone-2")
+        for device_id in ("phone-1", "phone-2"):
+            for number in range(PAGE + 1):
+                await submit(world, sms(device_id, f"text {number}", sim_slot=0))
+        read = lanes_read(world)
+        async with world.dial("/ws", phone_headers("phone-1")) as one:
+            await hear(one)
+            assert await told(one) is not None
+            async with world.dial("/ws", phone_headers("phone-2")) as other:
+                await hear(other)
+                assert await told(other) is not None
+        assert [len(contents.queued) for contents in read] == [PAGE, PAGE_WHEN_FULL]
+        assert world.metrics.limits.value("commands.in_memory_max") >= 1
 
 
-async def test_pages_are_small_where_memory_holds_as_much_as_it_may(autojump_clock: MockClock, nursery: trio.Nursery):
-    asked, metrics, rooms = Asked(), Metrics(), iter([2 * PAGE + 5, 0, PAGE])
-    reader = LaneReader(asked, asked, lambda: 0, lambda: next(rooms), metrics)  # type: ignore[arg-type]
-    reader.nursery = nursery
-    for pause_s in (0, 0, 0, COUNTED_S, COUNTED_S):
-        await trio.sleep(pause_s)
-        reader.read(lane(), lambda *_: None)
-        await trio.testing.wait_all_tasks_blocked()
-    assert asked.pages == [PAGE, PAGE, PAGE_WHEN_FULL, PAGE_WHEN_FULL, PAGE]
-    assert metrics.limits.value("commands.in_memory_max") == 2
-
-
-async def test_of_a_lane_in_memory_its_queue_alone_is_read(autojump_clock: MockClock, nursery: trio.Nursery):
-    asked = Asked()
-    reader = LaneReader(asked, asked, lambda: 0, lambda: PAGE, Metrics())  # type: ignore[arg-type]
-    reader.nursery = nursery
-    known = lane()
-    for _ in range(2):
-        reader.read(known, lambda read, contents: read.fill(contents))
-        await trio.testing.wait_all_tasks_blocked()
-    assert asked.known == [False, True]
+async def test_of_a_lane_in_memory_its_queue_alone_is_read(autojump_clock: MockClock):
+    async with open_world(patient(commands=CommandsSettings(in_memory_max=PAGE))) as world, world.dial("/ws", phone_headers()) as phone:
+        await hear(phone)
+        await submit(world, sms(sim_slot=0))
+        await log_of(phone, await told(phone))
+        await trio.sleep(1)
+        read = lanes_read(world)
+        world.gateway.dispatcher._read("phone-1")
+        await trio.sleep(1)
+        assert [(contents.usages, contents.on_their_way) for contents in read] == [({}, [])]
+        assert world.gateway.dispatcher.lanes["phone-1"].usages[0].day_used == 1
