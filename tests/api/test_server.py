@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from signal_gateway.api.connection import Inbox
 from signal_gateway.api.http_settings import HttpSettings
+from signal_gateway.domain.access import Role
 from signal_gateway.testing.world import open_world
 from tests.api.conftest import Api
 from tests.websocket.test_commands import patient
@@ -188,3 +189,34 @@ async def test_the_end_of_a_body_is_said_with_its_last_part_or_by_itself(autojum
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.put, dict(end))
         assert await inbox.take() == end
+
+
+async def test_a_connection_ends_when_nothing_was_asked_for_a_while_and_not_while_it_is_answered(autojump_clock: MockClock):
+    config = msgspec.structs.replace(patient(), http=HttpSettings(keep_alive_s=2))
+    async with open_world(config) as world:
+        api = Api(world)
+        token = await api.issue("admin", Role.ADMIN)
+        poll = f"GET /api/reports?wait=5 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        async with connected(api) as client:
+            began_at = trio.current_time()
+            for _ in range(2):
+                await client.send_all(poll)
+                assert (await whole_answer(client))[9:12] == b"200"
+            assert trio.current_time() - began_at == pytest.approx(10, abs=0.5)
+            assert await client.receive_some() == b""
+            assert trio.current_time() - began_at == pytest.approx(12, abs=0.5)
+
+
+async def test_a_server_that_ends_lets_an_answer_end_first_and_waits_for_nobody_who_asks_nothing(autojump_clock: MockClock, api: Api):
+    poll = f"GET /api/reports?wait=3 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.tokens['admin']}\r\n\r\n".encode()
+    async with connected(api) as asking, connected(api) as idle:
+        await asking.send_all(poll)
+        await trio.sleep(1)
+        began_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(api.server.drain)
+            assert await idle.receive_some() == b""
+            assert trio.current_time() == began_at
+            assert (await whole_answer(asking))[9:12] == b"200"
+            assert await asking.receive_some() == b""
+        assert trio.current_time() - began_at == pytest.approx(2, abs=0.5)
