@@ -4,7 +4,6 @@ SQLite in a new temporary folder (TMPDIR says on which disk). The phones are kno
 checks, id, the write that a crash cannot undo, and the place in line.
 """
 
-import gc
 import tempfile
 import time
 from pathlib import Path
@@ -14,12 +13,13 @@ from sqlalchemy import Connection
 
 from bench.load import Figures
 from bench.storage import Durability, running
-from signal_gateway.app import GC_THRESHOLD_OBJECTS, Gateway
+from signal_gateway.app import Gateway
 from signal_gateway.bus.local import LocalBus
 from signal_gateway.config import Config
 from signal_gateway.domain.access import Operator, Role
 from signal_gateway.domain.command import CommandKind, CommandRequest, Target
 from signal_gateway.lifecycle import stage
+from signal_gateway.observe.collector import collector_settled
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.observe.nap import Nap
 from signal_gateway.services.commands import Commands
@@ -89,10 +89,5 @@ async def _measure(durability: Durability, folder: Path, seconds: float) -> Figu
 
 def send_sms(durability: Durability, seconds: float) -> Figures:
     """Commands accepted a second, and how long a caller waits."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(GC_THRESHOLD_OBJECTS, *thresholds[1:])  # as in the real server
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return trio.run(_measure, durability, Path(folder), seconds)
-    finally:
-        gc.set_threshold(*thresholds)
+    with tempfile.TemporaryDirectory() as folder, collector_settled():
+        return trio.run(_measure, durability, Path(folder), seconds)

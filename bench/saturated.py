@@ -14,6 +14,7 @@ import trio
 from bench.load import Figures
 from bench.processes import Disturbance
 from bench.storage import report_row, running
+from signal_gateway.observe.collector import collector_settled
 from signal_gateway.observe.logs import LoggingSettings, logging_running
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.observe.nap import Nap
@@ -36,7 +37,7 @@ SLICES, IDLE = "slices of 0.1 ms of pure Python", "an idle loop, to compare with
 
 def batches(tasks: int, seconds: float) -> Figures:
     """Median and worst time from `put` to `on_durable`, with so many tasks that never wait."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, collector_settled():
         disturbance = Disturbance(os.getpid())
         took_s = trio.run(_measure, Path(folder), tasks, seconds * WINDOW_FACTOR)
     ranked = sorted(took_s)

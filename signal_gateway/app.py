@@ -1,6 +1,5 @@
 """The wiring: every part made once, by its constructor, and the order in which the stages live and die (DESIGN.md §3)."""
 
-import gc
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -22,9 +21,10 @@ from signal_gateway.config_safety import is_demo, is_loopback, token_secret
 from signal_gateway.domain.ids import uuids_v4
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
+from signal_gateway.observe.collector import QuietCollector, collector_watched, settle_collector
 from signal_gateway.observe.health import Health
 from signal_gateway.observe.logs import logger, logging_running, set_level
-from signal_gateway.observe.loop_health import LoopHealth, QuietCollector, collector_watched, tell_process
+from signal_gateway.observe.loop_health import LoopHealth, tell_process
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.observe.nap import Nap
 from signal_gateway.observe.plain_http import PlainHttp
@@ -74,11 +74,6 @@ log = logger("server")
 
 UNLIMITED = LimitsSettings(data_per_s=0, control_per_min=0, signal_per_min=0, frames_per_s=0)
 """What `security.rate_limit_enabled = false` makes of [limits]."""
-GC_THRESHOLD_OBJECTS = 10_000
-"""New container objects between two runs of the youngest generation: a link makes about a hundred, and messages make none that last.
-
-Each run takes as long as there are such objects: 50,000 that links of an attack left behind held up the loop for 15 to 50 ms.
-"""
 
 
 def wall_ms() -> int:
@@ -363,13 +358,6 @@ def _bounds_of(config: Config, limits: Limits) -> Bounds:
         close_s=config.link.close_s,
         close_bytes_max=config.link.close_bytes_max,
     )
-
-
-def settle_collector() -> None:
-    """What stands at the start stands for ever: keep it out of every later collection (DESIGN.md §4)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD_OBJECTS, 100, 100)
 
 
 def reload(config: Config, certificate: Certificate | None) -> None:

@@ -159,8 +159,8 @@ def simulate(
     """Drive a running server with a simulated fleet, and show rates, latencies and errors."""
     import trio
 
-    from signal_gateway.app import settle_collector
     from signal_gateway.cli_start import endpoint, first_enrolment_key
+    from signal_gateway.observe.collector import settle_collector
     from signal_gateway.testing import fleet
     from signal_gateway.testing.behaviour import BEHAVIOURS
 

@@ -1,27 +1,18 @@
-"""How the process itself fares: lateness of the event loop, pauses of the garbage collector, memory, CPU, open files, version."""
+"""How the process itself fares: lateness of the event loop, memory, CPU, open files, version."""
 
-import gc
 import platform
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
 
 import trio
 from prometheus_client import ProcessCollector
 from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from signal_gateway.observe.metrics import Counter, Metrics
+from signal_gateway.observe.metrics import Metrics
 
 LAG_INTERVAL_S = 0.25
 """Seconds between two measurements of the loop's lateness: 4 wakes a second cost nothing, and a scrape sees 60 of them."""
-
-COLLECT_EVERY_S = 300.0
-COLLECT_AT_LATEST_S = 1800.0
-QUIET_MESSAGES_PER_S = 50
-"""Messages, heard and said, of a second in which a pause of the collector hurts nobody much."""
 
 
 class LoopHealth:
@@ -51,52 +42,6 @@ class LoopHealth:
     def _take_worst(self) -> float:
         worst_s, self._worst_s = self._worst_s, 0.0
         return worst_s
-
-
-class QuietCollector:
-    """Runs full collections of garbage when few messages are heard and said: with many links one takes long, and everything waits for it.
-
-    A link that ends cuts its own cycles, so there is little to find; this is for what others leave behind.
-    """
-
-    def __init__(self, messages: Counter, collect: Callable[[], object] = gc.collect) -> None:
-        self._messages = messages
-        self._collect = collect
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Collect in the first quiet second after COLLECT_EVERY_S, and after COLLECT_AT_LATEST_S in any case."""
-        task_status.started()
-        counted, collected_at = self._messages.total, trio.current_time()
-        while True:
-            await trio.sleep(1.0)
-            before, counted = counted, self._messages.total
-            waited_s = trio.current_time() - collected_at
-            is_quiet = counted - before <= QUIET_MESSAGES_PER_S
-            if waited_s >= COLLECT_AT_LATEST_S or (waited_s >= COLLECT_EVERY_S and is_quiet):
-                self._collect()
-                collected_at = trio.current_time()
-
-
-@contextmanager
-def collector_watched(metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> Generator[None]:
-    """Count the garbage collector's runs by generation, and the pauses they make, while the context lasts."""
-    pauses = metrics.histogram("gc_pause_seconds", "How long a run of the garbage collector held everything.")
-    runs = metrics.counter("gc_runs_total", "Runs of the garbage collector, by generation.", ("generation",))
-    began_at = 0.0
-
-    def watch(phase: str, info: dict[str, Any]) -> None:
-        nonlocal began_at
-        if phase == "start":
-            began_at = clock()
-        else:
-            pauses.observe(clock() - began_at)
-            runs.add(str(info["generation"]))
-
-    gc.callbacks.append(watch)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(watch)
 
 
 class _Build(Collector):

@@ -20,6 +20,9 @@ NAP_EVERY_S = 0.0005
 """Seconds between two naps from then on: a batch of 500 rows asks for the interpreter some forty times."""
 NAP_S = 0.0001
 """Seconds of a nap, at least: it ends when the other thread lets go again."""
+LONGER_EVERY_S = 0.005
+LONGEST_NAPS = 4
+"""For each LONGER_EVERY_S without an answer a nap more is taken in a row, at most so many: what takes long has much to ask."""
 
 
 class Nap(trio.abc.Instrument):
@@ -60,7 +63,12 @@ class Nap(trio.abc.Instrument):
             self._answered_before = answered
             if answered != before or not self._waiting():
                 self._well_at = now
-            elif now - self._well_at >= NAP_AFTER_S:
-                time.sleep(NAP_S)
-                self._naps.add()
-                self._looked_at = time.perf_counter()
+            elif (starved_s := now - self._well_at) >= NAP_AFTER_S:
+                self._nap(min(LONGEST_NAPS, 1 + int(starved_s / LONGER_EVERY_S)))
+
+    def _nap(self, times: int) -> None:
+        """The other thread gets the interpreter once in each: one long sleep would give it no more turns than a short one."""
+        for _ in range(times):
+            time.sleep(NAP_S)
+        self._naps.add(by=times)
+        self._looked_at = time.perf_counter()

@@ -8,7 +8,6 @@ end everything must be as it should. What happened is in the history; `testing.c
 """
 
 import argparse
-import gc
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -22,9 +21,9 @@ from trio.testing import MockClock
 
 from protocol.frame import FrameType
 from protocol.payload import PayloadKind
-from signal_gateway.app import GC_THRESHOLD_OBJECTS
 from signal_gateway.config import Config
 from signal_gateway.domain.access import Scope
+from signal_gateway.observe.collector import collector_settled
 from signal_gateway.services.authentication import AuthSettings
 from signal_gateway.services.commands import Commands
 from signal_gateway.services.device_directory import KnownDevice
@@ -75,12 +74,8 @@ def simulated(plan: SimulationPlan, seed: int) -> "Simulation":
         await simulation.run()
         return simulation
 
-    thresholds = gc.get_threshold()
-    gc.set_threshold(GC_THRESHOLD_OBJECTS, *thresholds[1:])  # as in the real server: a sixth of the run is looking for garbage else
-    try:
+    with collector_settled():  # a sixth of the run is looking for garbage else
         return trio.run(run, clock=MockClock(autojump_threshold=0))
-    finally:
-        gc.set_threshold(*thresholds)
 
 
 class Simulation:

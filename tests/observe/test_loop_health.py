@@ -1,11 +1,10 @@
-"""Lateness of the loop, pauses of the collector, the process."""
+"""Lateness of the loop, the process."""
 
-import gc
 from importlib.metadata import version
 
 import trio
 
-from signal_gateway.observe.loop_health import LoopHealth, collector_watched, tell_process
+from signal_gateway.observe.loop_health import LoopHealth, tell_process
 from signal_gateway.observe.metrics import Metrics
 
 
@@ -41,30 +40,6 @@ async def test_each_task_of_the_loop_is_counted_while_it_lives(autojump_clock):
             nursery.start_soon(trio.sleep, 1)
         assert value_of(metrics, "signal_gateway_loop_tasks") == before + 7
     assert value_of(metrics, "signal_gateway_loop_tasks") == before
-
-
-def test_runs_of_the_collector_are_counted_by_generation_with_their_pauses():
-    metrics, ticks = Metrics(), iter([1.0, 1.25, 2.0, 2.5])
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        with collector_watched(metrics, clock=lambda: next(ticks)):
-            gc.collect(0)
-            gc.collect(2)
-    finally:
-        if was_on:
-            gc.enable()
-    text = metrics.text().decode()
-    assert 'signal_gateway_gc_runs_total{generation="0"} 1.0\n' in text
-    assert 'signal_gateway_gc_runs_total{generation="2"} 1.0\n' in text
-    assert value_of(metrics, "signal_gateway_gc_pause_seconds_sum") == 0.75
-
-
-def test_the_collector_is_watched_no_longer_than_asked():
-    before = list(gc.callbacks)
-    with collector_watched(Metrics()):
-        assert len(gc.callbacks) == len(before) + 1
-    assert gc.callbacks == before
 
 
 def test_memory_cpu_open_files_and_version_stand_on_the_page():

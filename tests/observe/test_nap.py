@@ -7,7 +7,7 @@ import trio
 
 from signal_gateway.observe import nap
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.observe.nap import NAP_AFTER_S, NAP_EVERY_S, NAP_S, Nap
+from signal_gateway.observe.nap import LONGEST_NAPS, NAP_AFTER_S, NAP_EVERY_S, NAP_S, Nap
 
 
 class Clock:
@@ -51,10 +51,36 @@ def test_a_loop_that_never_waits_naps_now_and_then_while_a_job_does_not_come_bac
     instrument = stuck(metrics)
     passes(instrument, clock, 30, NAP_AFTER_S / 31)
     assert clock.slept == []
-    passes(instrument, clock, 100, NAP_EVERY_S / 5 + 1e-9)
-    assert set(clock.slept) == {NAP_S}
-    assert 19 <= len(clock.slept) <= 20
+    passes(instrument, clock, 7, NAP_EVERY_S / 5 + 1e-9)
+    assert clock.slept == [NAP_S]
+    passes(instrument, clock, 5, NAP_EVERY_S / 5 + 1e-9)
+    assert clock.slept == [NAP_S] * 2
     assert f"signal_gateway_loop_naps_total {len(clock.slept)}.0".encode() in metrics.text()
+
+
+def test_the_longer_nothing_comes_back_the_more_naps_are_taken_in_a_row(clock: Clock):
+    metrics = Metrics()
+    instrument = stuck(metrics)
+    in_a_row: list[int] = []
+    for _ in range(100):
+        before = len(clock.slept)
+        passes(instrument, clock, 1, NAP_EVERY_S)
+        in_a_row.append(len(clock.slept) - before)
+    assert in_a_row == sorted(in_a_row)
+    assert set(in_a_row) == set(range(LONGEST_NAPS + 1))
+    assert f"signal_gateway_loop_naps_total {sum(in_a_row)}.0".encode() in metrics.text()
+
+
+def test_an_answer_makes_naps_short_again(clock: Clock):
+    answered = [0]
+    instrument = Nap(lambda: 1, lambda: answered[0], Metrics())
+    passes(instrument, clock, 100, NAP_EVERY_S)
+    answered[0] += 1
+    before = len(clock.slept)
+    passes(instrument, clock, round(NAP_AFTER_S / NAP_EVERY_S), NAP_EVERY_S)
+    assert len(clock.slept) == before
+    passes(instrument, clock, 3, NAP_EVERY_S)
+    assert 0 < len(clock.slept) - before <= 3
 
 
 def test_nobody_naps_for_threads_that_nobody_waits_for(clock: Clock):
