@@ -7,22 +7,23 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from signal_gateway.domain.access import Role, scope_of, scope_values
 from signal_gateway.domain.credential import Credential, CredentialKind
-from signal_gateway.storage.prepared import PreparedLookUp
+from signal_gateway.storage.prepared import PreparedLookUp, PreparedQuery
 from signal_gateway.storage.records import AuditEntry, write_audit
 from signal_gateway.storage.tables import credentials
 
 COLUMNS = tuple(credentials.c[name] for name in Credential.__dataclass_fields__)
 
-# Asked every two seconds for as long as the server lives, so built once: 47 µs a look on SQLite in memory, 217 with the building.
 _IS_REVOKED = credentials.c.revoked_at.is_not(None)
 _BY_ID = PreparedLookUp(select(*COLUMNS), credentials.c.id)
 _used = credentials.alias("used")
-_MARK = select(func.count(), func.coalesce(func.sum(credentials.c.revoked_at), 0)).where(_IS_REVOKED)
+_MARK = PreparedQuery(select(func.count(), func.coalesce(func.sum(credentials.c.revoked_at), 0)).where(_IS_REVOKED))
 _REVOKED = select(credentials.c.id).where(_IS_REVOKED)
-_ENDED = select(credentials.c.id).where(
-    credentials.c.kind != CredentialKind.ENROLMENT.value,
-    credentials.c.expires_at > bindparam("after_ms"),
-    credentials.c.expires_at <= bindparam("until_ms"),
+_ENDED = PreparedQuery(
+    select(credentials.c.id).where(
+        credentials.c.kind != CredentialKind.ENROLMENT.value,
+        credentials.c.expires_at > bindparam("after_ms"),
+        credentials.c.expires_at <= bindparam("until_ms"),
+    )
 )
 
 
@@ -86,13 +87,13 @@ def find_endings(connection: Connection, known: Endings, after_ms: int, until_ms
 
     The ids of the revoked are read only when the mark has moved.
     """
-    count, total = connection.execute(_MARK).one()
+    ((count, total),) = _MARK.rows(connection)
     mark = (int(count), int(total))
     revoked = known.revoked
     if mark != known.mark:
         revoked = frozenset(connection.scalars(_REVOKED))
-    ended = connection.scalars(_ENDED, {"after_ms": after_ms, "until_ms": until_ms})
-    return Endings(mark, revoked, frozenset(ended))
+    ended = _ENDED.rows(connection, after_ms=after_ms, until_ms=until_ms)
+    return Endings(mark, revoked, frozenset(credential_id for (credential_id,) in ended))
 
 
 def keep_device_key(connection: Connection, credential: Credential) -> None:

@@ -43,6 +43,23 @@ class PreparedWrite:
         run(connection, text.sql, text.parameters(rows))
 
 
+class PreparedQuery:
+    """A SELECT that is asked for ever; its parameters are texts and numbers, which no driver wants otherwise."""
+
+    def __init__(self, query: Select[*tuple[Any, ...]]) -> None:
+        self._query = query
+        self._made_out: _Query | None = None
+
+    def rows(self, connection: Connection, **values: Any) -> Sequence[Sequence[Any]]:
+        """Its rows, with these values for its parameters."""
+        driver = sqlite_of(connection)
+        if driver is None:
+            return connection.execute(self._query, values).all()
+        if self._made_out is None:
+            self._made_out = _Query(self._query, connection.dialect)
+        return self._made_out.converted(fetch(driver, self._made_out.sql, self._made_out.in_order(values)))
+
+
 class PreparedLookUp:
     """The rows of a SELECT whose key is one of several. `key` has its columns: texts and numbers, which no driver wants otherwise."""
 
@@ -84,10 +101,16 @@ class PreparedLookUp:
 class _Query:
     """A look-up as SQLite is given it."""
 
-    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
-        self.sql = str(statement.compile(dialect=dialect))
+    def __init__(self, statement: Select[*tuple[Any, ...]], dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        self._parameters: list[tuple[str, Any]] = [(name, compiled.params[name]) for name in compiled.positiontup or ()]
         processors = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in statement.selected_columns]
         self._converts: list[tuple[int, Convert]] = [(place, convert) for place, convert in enumerate(processors) if convert is not None]
+
+    def in_order(self, values: Mapping[str, Any]) -> list[Any]:
+        """Values for its parameters as SQLite counts them; what is not given has the value that stands in the statement."""
+        return [values.get(name, itself) for name, itself in self._parameters]
 
     def converted(self, rows: list[tuple[Any, ...]]) -> list[Sequence[Any]]:
         """Rows of the driver with their values as SQLAlchemy has them."""

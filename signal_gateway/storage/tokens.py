@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, insert, select
 
+from signal_gateway.storage.prepared import PreparedQuery
 from signal_gateway.storage.records import AuditEntry, write_audit
 from signal_gateway.storage.tables import audit, revoked_tokens
 
 ISSUED = "token_issue"
 """What the audit trail calls that a token was made."""
 
-# Asked every two seconds for as long as the server lives, so built once.
-_MARK = select(func.count(), func.coalesce(func.sum(revoked_tokens.c.revoked_at), 0))
+_MARK = PreparedQuery(select(func.count(), func.coalesce(func.sum(revoked_tokens.c.revoked_at), 0)).select_from(revoked_tokens))
 _REVOKED = select(revoked_tokens.c.token_id, revoked_tokens.c.expires_at)
 
 
@@ -42,7 +42,7 @@ def was_issued(connection: Connection, token_id: str) -> bool:
 
 def find_revoked(connection: Connection, known: RevokedTokens) -> RevokedTokens:
     """What is revoked now, given what was known before: the ids are read only when the mark has moved."""
-    count, total = connection.execute(_MARK).one()
+    ((count, total),) = _MARK.rows(connection)
     mark = (int(count), int(total))
     if mark == known.mark:
         return known

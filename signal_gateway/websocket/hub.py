@@ -5,6 +5,7 @@ and closed with a code that tells it to stay away.
 """
 
 from collections import Counter
+from math import ceil
 from typing import Protocol
 
 import trio
@@ -18,8 +19,10 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.commands_said import CommandsSaid
 from signal_gateway.websocket.outbox import Outbox
 
-SWEEP_EVERY_S = 1.0
-"""Seconds between two looks at all links: the precision of every deadline of a link."""
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at the links whose time it is: the precision of every deadline of a link."""
+LOOKS_APART_MAX = 5
+"""Looks of the hub after which a link is looked at in any case: what begins in between, as a message that drags, is noticed so late."""
 
 log = logger("websocket")
 
@@ -63,8 +66,8 @@ class LiveLink(Protocol):
         """Send one whole message that is in its WebSocket frame already."""
         ...
 
-    def look_after(self, now: float) -> None:
-        """Keep its deadlines; `now` is in Trio seconds."""
+    def look_after(self, now: float) -> float:
+        """Keep its deadlines; `now` is in Trio seconds, and so is the answer: when to look again, as far as it knows."""
         ...
 
     def say(self, message: object, name: str, uuid: bytes | None = None) -> None:
@@ -80,7 +83,9 @@ class Hub:
     """The table of links. `run` looks after their deadlines; `drain` says goodbye to all."""
 
     def __init__(self, bus: Bus, metrics: Metrics) -> None:
-        self._links: dict[LiveLink, None] = {}
+        self._links: dict[LiveLink, int] = {}  # and at which of the next looks it is looked at
+        self._looks: list[dict[LiveLink, None]] = [{} for _ in range(LOOKS_APART_MAX + 1)]
+        self._look = 0  # the number of the last one, which is the place of its links above
         self._by_client: dict[str, LiveLink] = {}
         self._empty = trio.Event()
         self._errors = metrics.errors
@@ -96,17 +101,24 @@ class Hub:
 
     def add(self, link: LiveLink) -> None:
         """A link has opened; it may not have said yet who it is."""
-        self._links[link] = None
+        self._look_again(link, 1)
         if self.is_draining:
             link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
 
     def remove(self, link: LiveLink) -> None:
         """A link has ended."""
-        self._links.pop(link, None)
+        self._looks[self._links.pop(link, 0)].pop(link, None)
         if link.principal is not None and self._by_client.get(link.principal.client_id) is link:
             del self._by_client[link.principal.client_id]
         if not self._links:
             self._empty.set()
+
+    def look_soon(self, link: LiveLink) -> None:
+        """Its deadlines are others now: look at the next occasion."""
+        place = self._links.get(link)
+        if place is not None:
+            del self._looks[place][link]
+            self._look_again(link, 1)
 
     def claim(self, link: LiveLink, client_id: str) -> None:
         """From now on `link` speaks for the client; the link that did so is fenced and closed with 4500."""
@@ -120,22 +132,37 @@ class Hub:
         return self._by_client.get(client_id)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Once a second: pings for those we were silent to, an end for those who were silent to us."""
+        """Once a second: pings for those we were silent to, an end for those who were silent to us.
+
+        Each link tells when it is to be looked at again. Ten thousand in one go would hold up everybody for 17 ms, each second.
+        """
         task_status.started()
-        next_at = trio.current_time() + SWEEP_EVERY_S
+        next_at = trio.current_time() + LOOK_EVERY_S
         while True:
             await trio.sleep_until(next_at)
             now = trio.current_time()
-            next_at = max(next_at + SWEEP_EVERY_S, now)
-            for link in list(self._links):
-                self._look_after(link, now)
+            next_at = max(next_at + LOOK_EVERY_S, now)
+            self._look = (self._look + 1) % len(self._looks)
+            for link in list(self._looks[self._look]):
+                if link in self._links:  # those before it may have ended it
+                    self._look_after(link, now)
 
     def _look_after(self, link: LiveLink, now: float) -> None:
+        due_at = now
         try:
-            link.look_after(now)
+            due_at = link.look_after(now)
         except Exception:  # what is wrong with one link ends no other, and least of all the server
             self._errors.add("hub")
             log.exception("a link could not be looked after", kind=link.kind.value)
+        if link in self._links:
+            del self._looks[self._look][link]
+            apart_s = min(due_at - now, LOOKS_APART_MAX * LOOK_EVERY_S)
+            self._look_again(link, max(1, ceil(apart_s / LOOK_EVERY_S)))
+
+    def _look_again(self, link: LiveLink, looks: int) -> None:
+        """Look at it after so many looks of the hub, LOOKS_APART_MAX at most."""
+        place = self._links[link] = (self._look + looks) % len(self._looks)
+        self._looks[place][link] = None
 
     async def drain(self, seconds: float, close_s: float) -> None:
         """Close every link with 1012, evenly spread over `seconds`, so that the fleet does not come back as one herd (H25).
@@ -149,7 +176,7 @@ class Hub:
         for place, link in enumerate(links):
             await trio.sleep_until(begun_at + seconds * place / len(links))
             link.close_soon(CloseCode.RESTART, "the server restarts", retry_after_s=1.0)
-        with trio.move_on_after(close_s + SWEEP_EVERY_S):
+        with trio.move_on_after(close_s + LOOK_EVERY_S):
             while self._links:
                 self._empty = trio.Event()
                 await self._empty.wait()

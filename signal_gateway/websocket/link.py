@@ -128,10 +128,11 @@ class Link:
             return
         is_new = self.principal is None
         self.principal = principal
+        door = self.door
+        door.hub.look_soon(self)
         if not is_new:
             return
         self.client_id = principal.client_id
-        door = self.door
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = door.limits.client(principal.client_id)
@@ -143,10 +144,10 @@ class Link:
         self.generation = door.presence.link_opened(principal, self.session_id, self.address, self)
         log.info("link opened", kind=self.kind.value, client_id=principal.client_id, session_id=self.session_id, address=self.address)
 
-    def look_after(self, now: float) -> None:
-        """Called once a second: deadlines of authentication, of a message, of silence, of its token; a ping when we were silent."""
+    def look_after(self, now: float) -> float:
+        """Deadlines of authentication, of a message, of silence, of its token; a ping when we were silent. Returns when to look again."""
         if self._goodbye is not None:
-            return
+            return inf
         expires_at = None if self.principal is None else self.principal.expires_at
         left_s = inf if expires_at is None else (expires_at - self.door.wall_ms()) / 1000
         if expires_at is not None and self.kind is not LinkKind.PHONE and self._deadlines.is_to_be_warned(expires_at, left_s):
@@ -157,8 +158,11 @@ class Link:
             if missed is UNAUTHENTICATED:
                 self._refusals.unauthenticated(None, is_text=False)
             self.close_soon(missed.code, missed.reason)
-        elif now - self.outbox.sent_at >= self._settings.ping_after_s:
+            return inf
+        if now - self.outbox.sent_at >= self._settings.ping_after_s:
             self._connection.ping()
+        silent_at = self.outbox.sent_at + self._settings.ping_after_s
+        return min(silent_at, self._deadlines.next_at(now, self.principal is not None, left_s, self.stream, self.parser))
 
     @property
     def heard_at(self) -> float:

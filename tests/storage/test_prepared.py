@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from signal_gateway.domain.sim_limits import SimUsage
 from signal_gateway.storage import commands as kept
 from signal_gateway.storage import sims
 from signal_gateway.storage.database import Database
-from signal_gateway.storage.prepared import KEYS_AT_ONCE, PreparedWrite
+from signal_gateway.storage.prepared import KEYS_AT_ONCE, PreparedQuery, PreparedWrite
 from signal_gateway.storage.tables import devices
 from tests.domain.commands_made import command
 
@@ -49,3 +49,15 @@ async def test_a_key_of_two_columns_is_met_in_both(database: Database):
     await database.write(lambda connection: sims.keep(connection, usages))
     found = await database.write(lambda connection: sims.find_many(connection, [("a", 1), ("b", 0), ("c", 0)]))
     assert found == {key: usages[key] for key in [("a", 1), ("b", 0)]}
+
+
+async def test_a_query_takes_its_parameters_by_name_whatever_their_places(database: Database):
+    await database.write(lambda connection: connection.execute(insert(devices), ROWS))
+    created, kind = devices.c.created_at, devices.c.kind
+    query = select(devices.c.device_id, devices.c.info, func.coalesce(devices.c.sitename, "none")).where(
+        created <= bindparam("until"), kind == "phone", created > bindparam("after")
+    )
+    prepared = PreparedQuery(query)
+    for after, until in ((0, 1), (1, 2), (0, 2**41)):
+        rows = await database.read(lambda connection, of=(after, until): prepared.rows(connection, after=of[0], until=of[1]))
+        assert [tuple(row) for row in rows] == [("a", ROWS[0]["info"], "none")] * (after < 1)

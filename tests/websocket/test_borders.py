@@ -39,11 +39,11 @@ async def test_a_link_that_cannot_be_looked_after_keeps_nobody_else_from_it(
     looked: list[Link] = []
     look_after = Link.look_after
 
-    def broken(link: Link, now: float) -> None:
+    def broken(link: Link, now: float) -> float:
         if not looked:
             looked.append(link)
             raise RuntimeError
-        look_after(link, now)
+        return look_after(link, now)
 
     async with raw_phone(world) as phone:
         stranger = RawLink(world.connect())
