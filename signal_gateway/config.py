@@ -32,9 +32,9 @@ from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.services.turn import MediaSettings
 from signal_gateway.storage.settings import StorageSettings
 from signal_gateway.websocket.admission import SecuritySettings
-from signal_gateway.websocket.handshake import HandshakeSettings
 from signal_gateway.websocket.link_settings import LinkSettings
 from signal_gateway.websocket.outbox import OutboxSettings
+from signal_gateway.websocket.request_head import HandshakeSettings
 from signal_gateway.websocket.server_settings import ServerSettings, SessionSettings
 
 SECRETS: Mapping[str, str] = {

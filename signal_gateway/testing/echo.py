@@ -22,19 +22,11 @@ from signal_gateway.observe.metrics import Metrics
 from signal_gateway.testing.localhost import server_context
 from signal_gateway.websocket.connection import Bounds, Connection
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
-from signal_gateway.websocket.handshake import (
-    GoneAway,
-    HandshakeSettings,
-    Refused,
-    Request,
-    check_upgrade,
-    plain_answer,
-    read_request,
-    upgrade_answer,
-)
+from signal_gateway.websocket.handshake import check_upgrade, plain_answer, upgrade_answer
 from signal_gateway.websocket.lane import HAS_EPOLL, Lane
 from signal_gateway.websocket.listener import GONE
 from signal_gateway.websocket.outbox import OutboxSettings
+from signal_gateway.websocket.request_head import GoneAway, HandshakeSettings, Refused, Request, read_request
 from signal_gateway.websocket.server_settings import ServerSettings
 from signal_gateway.websocket.sockets import open_listeners, port_of
 from signal_gateway.websocket.turn import Turn

@@ -14,7 +14,7 @@ import trio
 
 from signal_gateway.domain.failed_attempts import counted_address
 from signal_gateway.observe.metrics import Metrics
-from signal_gateway.websocket.handshake import Refused
+from signal_gateway.websocket.request_head import Refused
 
 RETRY_AFTER_S = (2, 10)
 """Seconds: a refused client is told to come back after a random time between these, so that a herd spreads out (H25)."""

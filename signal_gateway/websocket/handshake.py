@@ -1,31 +1,24 @@
-"""The head of a request: read within bounds, and who asks (CONTRACT.md §1; RFC 6455 §4.2).
+"""Who asks for a link, and whether it is a WebSocket that we speak (CONTRACT.md §1; RFC 6455 §4.2).
 
-We read the head ourselves, so that a slow, large or broken one costs little, and answer it ourselves: no extension is ever agreed on
-(C-60), and trio-websocket is called in only by links that need it.
+We answer ourselves: no extension is ever agreed on (C-60), and trio-websocket is called in only by links that need it.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
-
-import h11
-import msgspec
-import trio
+from urllib.parse import urlsplit
 
 from protocol.errors import WireError
 from protocol.payload import read_json
 from signal_gateway.domain.device import DeviceDescription
 from signal_gateway.domain.ids import is_client_id
 from signal_gateway.domain.principal import LinkKind
+from signal_gateway.websocket.request_head import Refused, Request
 
 CONSOLE_SUBPROTOCOL = "signal-gateway.v1"
 _BEARER_SUBPROTOCOL = "bearer."
 _UPGRADE_HEADERS = ("host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
-_READ_BYTES = 4096
 _BEARER = "bearer "
 _STATUS_WORDS = {
     200: "OK",
@@ -43,88 +36,6 @@ _STATUS_WORDS = {
     503: "Service Unavailable",
     507: "Insufficient Storage",
 }
-
-
-class HandshakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds of the request that opens a link (H07, H08)."""
-
-    seconds_max: float = 5.0
-    """Seconds from the accepted connection to the end of the request's head."""
-    bytes_max: int = 16_384
-    """Bytes of a request's head."""
-    headers_max: int = 64
-    """Header fields of a request."""
-
-
-class Refused(Exception):
-    """This request gets a plain HTTP answer and no link. `text` is one line, safe to show; `reason` is a stable word for metrics."""
-
-    def __init__(self, status: int, reason: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.reason = reason
-        self.text = text
-        self.headers = headers or {}
-
-
-class GoneAway(Exception):
-    """The peer closed the connection before its request was whole. There is nobody to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request for an upgrade or for plain HTTP. Header names are lower case; of a repeated header all values, joined by commas."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    rest: bytes
-    """Bytes that came right behind the head: the first frames of an eager client."""
-
-
-async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSettings) -> Request:
-    """Read one request's head. Raises Refused (400, 408, 431) or GoneAway; every bound is a setting."""
-    data = bytearray()
-    with trio.move_on_after(settings.seconds_max):
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) >= settings.bytes_max:
-                raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
-            try:
-                chunk = await transport.receive_some(_READ_BYTES)
-            except (OSError, trio.BrokenResourceError) as error:
-                raise GoneAway from error
-            if not chunk:
-                raise GoneAway
-            data += chunk
-        if end + 4 > settings.bytes_max:
-            raise Refused(431, "handshake.bytes_max", f"the request's head is over {settings.bytes_max} bytes")
-        return parse_request(bytes(data[: end + 4]), bytes(data[end + 4 :]), settings.headers_max)
-    raise Refused(408, "handshake.seconds_max", f"no whole request within {settings.seconds_max:g} s")
-
-
-def parse_request(head: bytes, rest: bytes, headers_max: int) -> Request:
-    """One whole head. Raises Refused(400) for what is not HTTP/1.0 or 1.1, 431 for too many headers."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
-    try:
-        connection.receive_data(head)
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Refused(400, "bad_request", "this is not an HTTP request") from error
-    if not isinstance(event, h11.Request) or event.http_version not in (b"1.0", b"1.1"):
-        raise Refused(400, "bad_request", "this is not an HTTP request")
-    if len(event.headers) > headers_max:
-        raise Refused(431, "handshake.headers_max", f"more than {headers_max} header fields")
-    headers: dict[str, str] = {}
-    for name, value in event.headers:
-        key, text = name.decode("ascii"), value.decode("utf-8", "replace")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    try:
-        target = urlsplit(event.target.decode("ascii"))
-        query = {key: values[-1] for key, values in parse_qs(target.query, keep_blank_values=True, max_num_fields=32).items()}
-    except ValueError as error:
-        raise Refused(400, "bad_request", "the target of the request cannot be read") from error
-    return Request(event.method.decode("ascii"), target.path, query, headers, rest)
 
 
 def check_upgrade(request: Request) -> None:

@@ -29,8 +29,9 @@ from signal_gateway.websocket.deadlines import UNAUTHENTICATED, Deadlines
 from signal_gateway.websocket.door import Door
 from signal_gateway.websocket.ears import AgainHandler, Ears, Handler
 from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
-from signal_gateway.websocket.handshake import Request, upgrade_answer
+from signal_gateway.websocket.handshake import upgrade_answer
 from signal_gateway.websocket.refusals import Refusals
+from signal_gateway.websocket.request_head import Request
 
 HEARD_WITHOUT_ROOM = frozenset({"heartbeat", "connect", "disconnect"})
 """What writes next to nothing, and is heard however far the writer is behind."""

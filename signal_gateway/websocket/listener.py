@@ -12,21 +12,10 @@ from signal_gateway.observe.logs import logger
 from signal_gateway.websocket.admission import Ticket, retry_after, too_many
 from signal_gateway.websocket.agents import AGENT_EARS, MEDIA_AGENT_EARS, greet_agent
 from signal_gateway.websocket.door import Door
-from signal_gateway.websocket.handshake import (
-    GoneAway,
-    HandshakeSettings,
-    Refused,
-    Request,
-    check_origin,
-    check_upgrade,
-    describe_phone,
-    kind_of,
-    phone_key,
-    plain_answer,
-    read_request,
-)
+from signal_gateway.websocket.handshake import check_origin, check_upgrade, describe_phone, kind_of, phone_key, plain_answer
 from signal_gateway.websocket.link import Link
 from signal_gateway.websocket.phones import PHONE_EARS, greet_phone
+from signal_gateway.websocket.request_head import GoneAway, HandshakeSettings, Refused, Request, read_request
 from signal_gateway.websocket.sockets import has_hung_up, is_closed
 from signal_gateway.websocket.tls import unwrapped
 

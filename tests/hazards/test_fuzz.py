@@ -21,16 +21,8 @@ from protocol.phone_reports import REPORT_TYPES
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.observe.redaction import Redactor
 from signal_gateway.services.subscriber_ids import SubscriberIds
-from signal_gateway.websocket.handshake import (
-    Refused,
-    check_origin,
-    check_upgrade,
-    describe_phone,
-    kind_of,
-    parse_request,
-    phone_key,
-    upgrade_answer,
-)
+from signal_gateway.websocket.handshake import check_origin, check_upgrade, describe_phone, kind_of, phone_key, upgrade_answer
+from signal_gateway.websocket.request_head import Refused, parse_request
 from tests.hazards.test_bad_frames import GOLDEN
 from tests.hazards.upgrades import PHONE, head
 from tests.protocol.seed_phone_messages import report

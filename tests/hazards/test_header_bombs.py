@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from signal_gateway.testing.world import World
-from signal_gateway.websocket.handshake import HandshakeSettings, Refused, read_request
+from signal_gateway.websocket.request_head import HandshakeSettings, Refused, read_request
 from tests.hazards.upgrades import PHONE, UPGRADE, answer_to, head, status_of
 
 BYTES_MAX = 16_384

@@ -17,7 +17,8 @@ from protocol.errors import WireError
 from protocol.frame import FrameType, PayloadKind, encode_frame
 from signal_gateway.observe.redaction import Redactor
 from signal_gateway.services.subscriber_ids import SubscriberIds
-from signal_gateway.websocket.handshake import Refused, describe_phone, parse_request
+from signal_gateway.websocket.handshake import describe_phone
+from signal_gateway.websocket.request_head import Refused, parse_request
 from tests.hazards.pattern_steps import CountedPattern, beginnings_of, characters_of
 from tests.hazards.steps import steps_of
 from tests.hazards.upgrades import PHONE, head
@@ -33,6 +34,7 @@ SEEN_BY_PEERS = {
     "signal_gateway/domain/phone_number.py": ("SHORT_CODE", "_E164", "_DIALLED"),
     "signal_gateway/domain/ussd.py": ("_CODE", "_CALL_CONTROL", "_SECRET", "_MENU_WORDS", "_NUMBERED", "BALANCE"),
     "signal_gateway/services/command_checks.py": ("_MESSAGE_ID",),
+    "signal_gateway/websocket/request_head.py": ("_PLAIN_HEAD", "_PLAIN_PATH"),
     "signal_gateway/observe/redaction.py": ("_SECRET_PATTERNS", "_MAY_BE_SECRET", "_NUMBER"),
 }
 """Every pattern that a peer's text may meet, by the file that makes it."""

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.websocket.admission import Admission, SecuritySettings, Ticket
-from signal_gateway.websocket.handshake import Refused
+from signal_gateway.websocket.request_head import Refused
 
 
 def nobody() -> None:

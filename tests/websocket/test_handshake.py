@@ -5,21 +5,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from signal_gateway.domain.principal import LinkKind
-from signal_gateway.websocket.handshake import (
-    GoneAway,
-    HandshakeSettings,
-    Refused,
-    Request,
-    check_origin,
-    check_upgrade,
-    describe_phone,
-    kind_of,
-    parse_request,
-    phone_key,
-    plain_answer,
-    read_request,
-    upgrade_answer,
-)
+from signal_gateway.websocket.handshake import check_origin, check_upgrade, describe_phone, kind_of, phone_key, plain_answer, upgrade_answer
+from signal_gateway.websocket.request_head import GoneAway, HandshakeSettings, Refused, Request, parse_request, read_request
 
 SETTINGS = HandshakeSettings()
 UPGRADE = {
