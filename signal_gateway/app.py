@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from uuid import UUID
 
 import trio
 
@@ -18,7 +17,7 @@ from signal_gateway.bridges.cloudflare import CloudflareMedia, cloudflare_media
 from signal_gateway.bus.local import Bus, LocalBus
 from signal_gateway.config import Config, ConfigError, load_config
 from signal_gateway.config_safety import is_demo, is_loopback, token_secret
-from signal_gateway.domain.ids import uuids_v4
+from signal_gateway.domain.ids import ordered_id, uuids_v4
 from signal_gateway.domain.proxies import TrustedProxies
 from signal_gateway.lifecycle import Loop, Stop, stage
 from signal_gateway.observe.collector import QuietCollector, collector_watched, settle_collector
@@ -85,11 +84,6 @@ new_uuid_bytes: Callable[[], bytes] = partial(next, uuids_v4(os.urandom))
 """A version 4 UUID in its 16 bytes. For the Trio thread alone."""
 
 
-def new_uuid() -> UUID:
-    """The same as an object."""
-    return UUID(bytes=new_uuid_bytes())
-
-
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Where a started server listens."""
@@ -113,11 +107,14 @@ class Gateway:
         pepper: bytes,
         token_secret: str,
         wall_ms: Callable[[], int] = wall_ms,
-        new_uuid: Callable[[], UUID] = new_uuid,
         new_uuid_bytes: Callable[[], bytes] = new_uuid_bytes,
     ) -> None:
         auth, security, subscriber_ids = config.auth, config.security, SubscriberIds(pepper)
         attempts = _attempts_of(config, writer, metrics, wall_ms)
+
+        def new_id() -> str:
+            return ordered_id(new_uuid_bytes(), wall_ms())
+
         self.credentials = Credentials(database, bus, pepper, wall_ms, auth.api_keys, auth.enrolment_keys)
         self.limits = Limits(config.limits if security.rate_limit_enabled else UNLIMITED, metrics)
         self.presence = Presence(database, writer, bus, config.presence, metrics, wall_ms)
@@ -127,7 +124,7 @@ class Gateway:
         self.placements = Placements(writer, bus, self.directory, wall_ms)
         rules, told = SimRulesOf(config.commands), self.presence.sims_told
         self.dispatcher = Dispatcher(database, writer, bus, self.directory, config.commands, rules, told, metrics, wall_ms)
-        self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_uuid)
+        self.commands = Commands(database, writer, self.directory, self.dispatcher, config.commands, metrics, pepper, wall_ms, new_id)
         self.alarms = Alarms(database, writer, bus, self.directory, config.alarms, metrics, wall_ms)
         self.operators = Operators(database, bus, self.credentials, attempts, metrics, token_secret, wall_ms, config.auth.operators_kept)
         keys = self.credentials, self.operators, attempts
@@ -135,16 +132,16 @@ class Gateway:
         self.feed = ReportFeed(database, writer, bus, config.feed, metrics)
         self.retention = Retention(writer, config.retention, metrics, wall_ms)
         self.ice_servers = IceServers(config.media, config.media.stun_url, wall_ms)
-        self.rooms = Rooms(database, writer, bus, config.rooms, metrics, wall_ms, new_uuid)
+        self.rooms = Rooms(database, writer, bus, config.rooms, metrics, wall_ms, new_id)
         self.guests = Guests(GuestSigner(token_secret), self.operators.is_revoked, wall_ms)
         self.room_desk = RoomDesk(self.rooms, self.guests, self.directory, database, writer, wall_ms, config.rooms.guest_token_s)
-        self.media, self.room_media = _media_of(config, self.rooms, bus, metrics, wall_ms, new_uuid)
+        self.media, self.room_media = _media_of(config, self.rooms, bus, metrics, wall_ms, new_uuid_bytes)
         self.speakers = CommandSpeaker(self.hub, bus, metrics), RoomSpeaker(self.hub, bus, self.rooms), MediaSpeaker(bus)
         self.authentication = Authentication(database, writer, bus, *keys, subscriber_ids, self.directory, wall_ms, auth.device_key_days)
         self.registration = Registration(database, writer, bus, *keys, self.guests, auth.registration, wall_ms)
         turn = Turn(writer.has_room, metrics)
         self.lane = Lane(metrics, turn) if config.server.pump == "epoll" and HAS_EPOLL else None
-        self.door = self._door(config, turn, metrics, subscriber_ids, writer.wait_for_room, wall_ms, new_uuid, new_uuid_bytes)
+        self.door = self._door(config, turn, metrics, subscriber_ids, writer.wait_for_room, wall_ms, new_id, new_uuid_bytes)
         self.listener = _listener_of(config, self.door)
 
     def _door(
@@ -155,7 +152,7 @@ class Gateway:
         subscriber_ids: SubscriberIds,
         wait_for_room: Callable[[], Awaitable[None]],
         wall_ms: Callable[[], int],
-        new_uuid: Callable[[], UUID],
+        new_id: Callable[[], str],
         new_uuid_bytes: Callable[[], bytes],
     ) -> Door:
         """What every link is given."""
@@ -185,7 +182,7 @@ class Gateway:
             ice_servers=self.ice_servers,
             wait_for_room=wait_for_room,
             wall_ms=wall_ms,
-            new_uuid=new_uuid,
+            new_id=new_id,
             new_uuid_bytes=new_uuid_bytes,
         )
 
@@ -318,12 +315,12 @@ def _failure_logged() -> Generator[None]:
 
 
 def _media_of(
-    config: Config, rooms: Rooms, bus: Bus, metrics: Metrics, wall_ms: Callable[[], int], new_uuid: Callable[[], UUID]
+    config: Config, rooms: Rooms, bus: Bus, metrics: Metrics, wall_ms: Callable[[], int], new_uuid_bytes: Callable[[], bytes]
 ) -> tuple[CloudflareMedia, RoomMedia] | tuple[None, None]:
     settings = config.cloudflare
     if config.media.mode == "p2p":
         return None, None
-    media = cloudflare_media(config.media, settings, metrics, wall_ms, Random(new_uuid().int))
+    media = cloudflare_media(config.media, settings, metrics, wall_ms, Random(new_uuid_bytes()))
     closings = MediaClosings(media, settings.closings_max, settings.goodbye_s, metrics)
     return media, RoomMedia(media, rooms, bus, closings, metrics, falls_back=settings.fall_back)
 

@@ -25,6 +25,16 @@ def uuid_v4(random_bytes: bytes) -> UUID:
     return UUID(bytes=random_bytes, version=4)
 
 
+def ordered_id(uuid: bytes, now_ms: int) -> str:
+    """A version 4 UUID in text, whose first 48 bits are the time instead: for what is kept under an id of ours, by the million.
+
+    Keys that grow are written side by side; random ones each touch a page of every index that has them, and the more there are the more
+    that costs. The 74 bits behind the time stay random.
+    """
+    text = (now_ms.to_bytes(6, "big") + uuid[6:]).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 _UUIDS_AT_ONCE = 256
 _VERSION_4 = bytes(0x40 | byte & 0x0F for byte in range(256))
 _VARIANT_10 = bytes(0x80 | byte & 0x3F for byte in range(256))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import trio
@@ -66,7 +65,7 @@ class Commands:
         metrics: Metrics,
         pepper: bytes,
         wall_ms: Callable[[], int],
-        new_uuid: Callable[[], UUID],
+        new_id: Callable[[], str],
     ) -> None:
         self._database = database
         self._writer = writer
@@ -76,7 +75,7 @@ class Commands:
         self._checks = CommandChecks(settings)
         self._pepper = pepper
         self._wall_ms = wall_ms
-        self._new_uuid = new_uuid
+        self._new_id = new_id
         self._ids = CommandIds(wall_ms)
         self._limits = metrics.limits
         self._accepted = metrics.counter("commands_accepted_total", "Commands that are on disk and were answered 202.", ("kind",))
@@ -184,7 +183,7 @@ class Commands:
             first = self._made(keeping, operator, checked, group, None)
             together = [msgspec.structs.replace(first, device_id=phones[0], any_device=False, scope=None, fan_out_id=message_id)]
             for device_id in phones[1:]:
-                own_id = self._fresh_id()
+                own_id = self._new_id()
                 together.append(
                     msgspec.structs.replace(together[0], id=self._ids.next(), message_id=own_id, device_id=device_id, key_id=None)
                 )
@@ -284,15 +283,12 @@ class Commands:
         if request.message_id is not None:
             return request.message_id
         if request.idempotency_key is None:
-            return self._fresh_id()
+            return self._new_id()
         return self._id_under(request.idempotency_key, operator)
 
     def _id_under(self, key: str, operator: Operator) -> str:
         text = f"{operator.subject}\0{key}".encode("utf-8", "surrogatepass")
         return str(uuid_v4(hmac.digest(self._pepper, text, sha256)[:16]))
-
-    def _fresh_id(self) -> str:
-        return str(_ordered(self._new_uuid(), self._wall_ms()))
 
     async def _sim_of_session(self, device_id: str, session_id: str | None, sim_slot: int | None) -> int:
         """The SIM on which a USSD session was opened, which may be named. Raises InvalidCommand where it is not open."""
@@ -352,14 +348,6 @@ class Commands:
         if command is None:
             raise CommandNotFound
         return command
-
-
-def _ordered(uuid: UUID, now_ms: int) -> UUID:
-    """The same version 4 UUID with the time in its first 48 bits: keys that grow are written side by side, random ones all over the index.
-
-    The 74 bits behind them stay random.
-    """
-    return UUID(bytes=now_ms.to_bytes(6, "big") + uuid.bytes[6:])
 
 
 def _session_id(kind: CommandKind, checked: Checked, message_id: str) -> str | None:

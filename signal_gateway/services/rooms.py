@@ -7,7 +7,6 @@ rooms were open and who sat in them. Nothing here waits, but the reading at the 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import trio
 
@@ -48,14 +47,14 @@ class Rooms:
         settings: RoomsSettings,
         metrics: Metrics,
         wall_ms: Callable[[], int],
-        new_uuid: Callable[[], UUID],
+        new_id: Callable[[], str],
     ) -> None:
         self._database = database
         self._bus = bus
         self._settings = settings
         self._rules = settings.rules()
         self._wall_ms = wall_ms
-        self._new_uuid = new_uuid
+        self._new_id = new_id
         self._rooms: dict[str, Room] = {}
         self._of_client: dict[str, dict[str, Room]] = {}
         self._archive = RoomArchive(writer, settings.max)
@@ -267,7 +266,7 @@ class Rooms:
 
     def _open(self, created_by: str, metadata: Mapping[str, Any] | None, *, is_made: bool = False) -> Room:
         self._check_count()
-        room = Room(str(self._new_uuid()), self._wall_ms(), created_by, trio.current_time(), metadata, is_made=is_made)
+        room = Room(self._new_id(), self._wall_ms(), created_by, trio.current_time(), metadata, is_made=is_made)
         self._rooms[room.room_id] = room
         self._archive.note(room)
         return room
@@ -276,7 +275,7 @@ class Rooms:
         seat = Seat(
             caller.client_id,
             role,
-            str(self._new_uuid()),
+            self._new_id(),
             caller.session_id,
             self._wall_ms(),
             caller.generation,

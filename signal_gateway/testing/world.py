@@ -15,7 +15,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from random import Random
 from typing import Any, Literal
-from uuid import UUID
 
 import trio
 
@@ -88,8 +87,7 @@ class World:
             PEPPER,
             TOKEN_SECRET,
             self.wall_ms,
-            self._new_uuid,
-            lambda: self._new_uuid().bytes,
+            lambda: uuid_v4(self.random.randbytes(16)).bytes,
         )
         self.gateway.credentials.random_bytes = self.random.randbytes
         self.gateway.operators.random_bytes = self.random.randbytes
@@ -179,9 +177,6 @@ class World:
     async def _serve(self, number: int, stream: trio.abc.Stream) -> None:
         LINK.set(number)
         await self.gateway.listener.serve_connection(stream)
-
-    def _new_uuid(self) -> UUID:
-        return uuid_v4(self.random.randbytes(16))
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from uuid import UUID
 
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.services.authentication import Authentication
@@ -62,7 +61,7 @@ class Door:
     wait_for_room: Callable[[], Awaitable[None]]
     """Returns when the writer keeps up. While it does not, only heartbeats, pings and closes are heard (DESIGN.md §4)."""
     wall_ms: Callable[[], int]
-    new_uuid: Callable[[], UUID]
-    """A fresh version 4 UUID, for sessions."""
+    new_id: Callable[[], str]
+    """A fresh id, for sessions."""
     new_uuid_bytes: Callable[[], bytes]
-    """The same in its bytes, for frames that the server starts."""
+    """A fresh version 4 UUID in its bytes, for frames that the server starts."""

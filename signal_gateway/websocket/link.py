@@ -52,7 +52,7 @@ class Link:
         self.kind = kind
         self._kind_word = kind.value
         self.address = address
-        self.session_id = str(door.new_uuid())
+        self.session_id = door.new_id()
         self.principal: Principal | None = None
         self.client_id = ""
         """Whom this link speaks for; empty before authentication."""

@@ -53,7 +53,7 @@ class Place:
 async def place(autojump_clock: MockClock, nursery: trio.Nursery) -> Place:
     database, metrics, random = InlineDatabase(), Metrics(), Random(0)
     writer = BatchWriter(database, StorageSettings(rows_max=ROWS_MAX, high_water_rows=ROWS_MAX), metrics)
-    rooms = Rooms(database, writer, LocalBus(metrics), RoomsSettings(max=3), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    rooms = Rooms(database, writer, LocalBus(metrics), RoomsSettings(max=3), metrics, lambda: 0, lambda: str(uuid_v4(random.randbytes(16))))
     await nursery.start(writer.run)
     await nursery.start(rooms.run)
     return Place(rooms, database)

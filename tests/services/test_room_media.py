@@ -46,7 +46,7 @@ class Place:
             RoomsSettings(**settings),
             self.metrics,
             lambda: 1_767_225_600_000 + round(1000 * trio.current_time()),
-            lambda: uuid_v4(random.randbytes(16)),
+            lambda: str(uuid_v4(random.randbytes(16))),
         )
         self.closings = MediaClosings(self.media, 100, 5.0, self.metrics)
         self.room_media = RoomMedia(self.media, self.rooms, self.bus, self.closings, self.metrics, falls_back=False)

@@ -33,7 +33,7 @@ class Place:
         self.bus = LocalBus(self.metrics)
         writer = BatchWriter(database, StorageSettings(), self.metrics)
         config = RoomsSettings(signals_held_max=HELD_MAX, max_receivers=RECEIVERS_MAX)
-        self.rooms = Rooms(database, writer, self.bus, config, self.metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+        self.rooms = Rooms(database, writer, self.bus, config, self.metrics, lambda: 0, lambda: str(uuid_v4(random.randbytes(16))))
         self.generations: dict[str, int] = {}
         self.room = self.rooms.create(self.caller("host"), "sender", None)
         self.join("away")

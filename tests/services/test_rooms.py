@@ -174,7 +174,7 @@ async def test_a_guests_word_holds_in_the_room_of_its_link_alone(autojump_clock:
     database, metrics, said = InlineDatabase(), Metrics(), list[object]()
     bus, random = LocalBus(metrics), Random(0)
     writer = BatchWriter(database, StorageSettings(), metrics)
-    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: str(uuid_v4(random.randbytes(16))))
     bus.subscribe(SignalDue, lambda event: said.append(event.signal))
     host, member = Caller("host", "s", 1), Caller("guest-1", "s", 1)
     room = rooms.create(host, "sender", None)
@@ -203,7 +203,7 @@ async def test_the_archive_knows_by_which_session_a_member_sits_there(autojump_c
     database, metrics = InlineDatabase(), Metrics()
     bus, random = LocalBus(metrics), Random(0)
     writer = BatchWriter(database, StorageSettings(), metrics)
-    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    rooms = Rooms(database, writer, bus, RoomsSettings(), metrics, lambda: 0, lambda: str(uuid_v4(random.randbytes(16))))
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
         await nursery.start(rooms.run)
@@ -230,7 +230,7 @@ async def test_the_archive_is_written_as_often_as_is_set_and_at_the_end(autojump
     database, metrics = InlineDatabase(), Metrics()
     bus, random = LocalBus(metrics), Random(0)
     writer = BatchWriter(database, StorageSettings(), metrics)
-    rooms = Rooms(database, writer, bus, RoomsSettings(archive_write_s=5.0), metrics, lambda: 0, lambda: uuid_v4(random.randbytes(16)))
+    rooms = Rooms(database, writer, bus, RoomsSettings(archive_write_s=5.0), metrics, lambda: 0, lambda: str(uuid_v4(random.randbytes(16))))
     sender = Caller("a", "s", 1)
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
@@ -259,7 +259,7 @@ async def run(steps: Sequence[Happening], policy: Any) -> None:
     def wall_ms() -> int:
         return 1_767_225_600_000 + round(1000 * trio.current_time())
 
-    rooms = Rooms(database, writer, bus, config, metrics, wall_ms, lambda: uuid_v4(random.randbytes(16)))
+    rooms = Rooms(database, writer, bus, config, metrics, wall_ms, lambda: str(uuid_v4(random.randbytes(16))))
     model = Model(rooms, bus, policy)
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
