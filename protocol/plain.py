@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from protocol.agent import HEARD, Signal, SignalAnswer, SignalIceCandidate, SignalOffer
+from protocol.agent import HEARD, Signal, SignalIceCandidate
 from protocol.dialect import Question
 from protocol.fields import Identifier, Millis
 from protocol.frame import HEADER_BYTES, START_BYTE, UUID_BYTES, FrameType, PayloadKind
@@ -99,13 +99,10 @@ _SIGNALS: Final[Mapping[int, Callable[[bytes], Any]]] = {
     for frame_type in (FrameType.SIGNAL_OFFER, FrameType.SIGNAL_ANSWER, FrameType.SIGNAL_ICE_CANDIDATE)
 }
 _encode: Final = msgspec.json.Encoder().encode
-_OF_CANDIDATES: Final = (b'"sdpMid":', b'"sdpMLineIndex":')
-_ALWAYS_WRITTEN: Final[Mapping[type, tuple[bytes, ...]]] = {
-    SignalOffer: (b'"version":',),
-    SignalAnswer: (b'"version":',),
-    SignalIceCandidate: (b'"version":', *_OF_CANDIDATES),
-}
-"""Keys that stand in what is written whether they stood in what was read or not. In a string their last quote would be escaped."""
+_OF_CANDIDATES: Final = b'"sdpMid":', b'"sdpMLineIndex":'
+_VERSION_KEY: Final = b'"version":'
+"""These keys stand in what is written whether they stood in what was read or not. In a string their last quote would be escaped."""
+_JSON: Final = PayloadKind.JSON.value
 _TYPE_AT, _KIND_AT, _LENGTH_HIGH_AT = 1, HEADER_BYTES - 3, HEADER_BYTES - 2
 _UUID = slice(2, 2 + UUID_BYTES)
 
@@ -124,7 +121,7 @@ def plain_signal(data: bytes, client_id: str) -> WrittenSignal | None:
     sender. Written again, it then has the same colons, and those of what is added: the sender, and fields that are always written.
     What differs is read the long way, where the fault is found, too: so nothing passes here that would not pass there.
     """
-    if not HEADER_BYTES < len(data) <= SHORT_BYTES or data[0] != START_BYTE or data[_KIND_AT] != PayloadKind.JSON.value:
+    if not HEADER_BYTES < len(data) <= SHORT_BYTES or data[0] != START_BYTE or data[_KIND_AT] != _JSON:
         return None
     read = _SIGNALS.get(data[_TYPE_AT])
     if read is None or data[_LENGTH_HIGH_AT] << 8 | data[_LENGTH_AT] != len(data) - HEADER_BYTES:
@@ -139,9 +136,10 @@ def plain_signal(data: bytes, client_id: str) -> WrittenSignal | None:
     if said.sender is not None:
         return None
     signal = msgspec.structs.replace(said, sender=client_id)
-    added = 1 + client_id.count(":") + sum(name not in payload for name in _ALWAYS_WRITTEN[type(said)])
-    if type(said) is SignalIceCandidate and said.candidate is None:
-        added -= len(_OF_CANDIDATES)
+    added = 1 + client_id.count(":") + (_VERSION_KEY not in payload)
+    if type(said) is SignalIceCandidate and said.candidate is not None:
+        mid, line = _OF_CANDIDATES
+        added += (mid not in payload) + (line not in payload)
     written = _encode(signal)
     return WrittenSignal(signal, written) if written.count(b":") == payload.count(b":") + added else None
 

@@ -1,7 +1,6 @@
 """What happened: facts that the services publish and others may want to know. Times are milliseconds since 1970, UTC."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -14,8 +13,7 @@ from signal_gateway.domain.report import Report
 from signal_gateway.domain.signals import SignalKind
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLinked:
+class DeviceLinked(msgspec.Struct, frozen=True):
     """A device's link is authenticated."""
 
     device_id: str
@@ -24,8 +22,7 @@ class DeviceLinked:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceUnlinked:
+class DeviceUnlinked(msgspec.Struct, frozen=True):
     """A device's newest link ended, or fell silent for too long."""
 
     device_id: str
@@ -43,15 +40,13 @@ class DeviceSeen(msgspec.Struct, frozen=True, gc=False):
     status: DeviceStatus | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFiled:
+class ReportFiled(msgspec.Struct, frozen=True):
     """A report was given to the writer. It is on disk a few milliseconds later."""
 
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialRevoked:
+class CredentialRevoked(msgspec.Struct, frozen=True):
     """A key or token is worth nothing any more: links that it vouched for must end within 5 s (CONTRACT.md §3)."""
 
     credential_id: str
@@ -59,15 +54,13 @@ class CredentialRevoked:
     """It ended by its time: its holder may come back with a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientUnregistered:
+class ClientUnregistered(msgspec.Struct, frozen=True):
     """A client's record is gone: its other links close, its rooms are left (CONTRACT.md §2)."""
 
     client_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsChanged:
+class SettingsChanged(msgspec.Struct, frozen=True):
     """A phone's settings are different from now on: it is to be told."""
 
     device_id: str
@@ -75,22 +68,19 @@ class SettingsChanged:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMoved:
+class DeviceMoved(msgspec.Struct, frozen=True):
     """A device is of another group or site from now on, which is on disk."""
 
     device_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CommandDue:
+class CommandDue(msgspec.Struct, frozen=True):
     """A command is on disk as dispatched: whoever holds the link of its device sends it now."""
 
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
-class CommandChanged:
+class CommandChanged(msgspec.Struct, frozen=True):
     """A command is in another state, which is on disk."""
 
     command: Command
@@ -107,8 +97,7 @@ class CommandChanged:
         return cls(after, detail, before.device_id or after.device_id, sim_slot)
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryTold:
+class DeliveryTold(msgspec.Struct, frozen=True):
     """The network's last word on a message, of which no command changes: it was not to be waited for, or was never sent from here."""
 
     device_id: str
@@ -116,15 +105,13 @@ class DeliveryTold:
     is_delivered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AlarmChanged:
+class AlarmChanged(msgspec.Struct, frozen=True):
     """An alarm was raised, raised again, acknowledged or cleared, and that is on disk."""
 
     alarm: Alarm
 
 
-@dataclass(frozen=True, slots=True)
-class SimSwitched:
+class SimSwitched(msgspec.Struct, frozen=True):
     """A SIM is not to be used any more, for this reason; or, None, may be used again. That is on disk."""
 
     device_id: str
@@ -132,23 +119,20 @@ class SimSwitched:
     disabled_reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SimChanged:
+class SimChanged(msgspec.Struct, frozen=True):
     """A phone has another SIM in this slot, or it is in another phone."""
 
     device_id: str
     sim_slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceDeleted:
+class DeviceDeleted(msgspec.Struct, frozen=True):
     """A device's record and its own keys are gone: its link ends, and what waits for it goes nowhere."""
 
     device_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoomChanged:
+class RoomChanged(msgspec.Struct, frozen=True):
     """Somebody came into a room or left it, or it is over: `to` are those who sit in it otherwise, and are told."""
 
     room_id: str
@@ -159,8 +143,7 @@ class RoomChanged:
     to: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StayEnded:
+class StayEnded(msgspec.Struct, frozen=True):
     """A seat was given up or taken away, or its room is over."""
 
     room_id: str
@@ -168,8 +151,7 @@ class StayEnded:
     stay_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class MediaSaid:
+class MediaSaid(msgspec.Struct, frozen=True):
     """The media backend of a room has an offer or an answer for one of its members."""
 
     room_id: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+import msgspec
+
 from signal_gateway.domain.errors import AlreadyInRoom, Forbidden, InvalidRole, RoomFull
 
 SenderLeaves = Literal["close", "promote", "wait"]
@@ -61,8 +63,7 @@ class RoomRules:
     """For one seat: candidates before their description, and what comes while its link is lost. For those to come: candidates to all."""
 
 
-@dataclass(frozen=True, slots=True)
-class StayEnd:
+class StayEnd(msgspec.Struct, frozen=True):
     """How a stay ended: `at` is in milliseconds since 1970, UTC; `by` is a client, an operator or the server."""
 
     at: int
@@ -71,8 +72,7 @@ class StayEnd:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoomEnd:
+class RoomEnd(msgspec.Struct, frozen=True):
     """How a room ended."""
 
     at: int

@@ -51,18 +51,51 @@ class LoggingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Lines that may wait for the disk; more are dropped and counted."""
 
 
+class _Logger:
+    """structlog's logger of this moment, bound once. Its own proxy binds one for each call: ten times a line that is not written."""
+
+    def __init__(self, category: str) -> None:
+        self._category = category
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = self.__dict__[name] = getattr(structlog.get_logger(category=self._category).bind(), name)
+        return method
+
+    def forget(self) -> None:
+        """Logging is configured otherwise from now on."""
+        self.__dict__ = {"_category": self._category}
+
+
+_loggers: list[_Logger] = []
+
+
 def logger(category: str) -> Any:
     """A logger whose lines carry `category`: websocket, sms, device, alarm (T-55), auth, storage or server.
 
-    It looks its configuration up at each call, so a module may make one when it is imported.
+    A module may make one when it is imported: it follows each change of what is configured here.
     """
-    return structlog.get_logger(category=category)
+    made = _Logger(category)
+    _loggers.append(made)
+    return made
+
+
+def _configure(**changes: Any) -> None:
+    structlog.configure(**changes)
+    for each in _loggers:
+        each.forget()
+
+
+def _made_by(written_to: object) -> Callable[..., object]:
+    """A factory of structlog: everything goes to this one."""
+    return lambda *_names: written_to
 
 
 def set_level(level: Level) -> None:
     """From now on, write lines of this level and above (SIGHUP)."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    _configure(wrapper_class=structlog.make_filtering_bound_logger(number))
     logging.getLogger().setLevel(max(number, logging.INFO))  # libraries' debug lines are about them, not about us
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
@@ -89,7 +122,7 @@ def logging_running(
     root, accepting = logging.getLogger(), logging.getLogger("trio.serve_listeners")
     before, levels_before = structlog.get_config(), {each: each.level for each in (root, *map(logging.getLogger, TALKATIVE))}
     listener.start()
-    structlog.configure(processors=handler.processors, logger_factory=lambda *_: handler, cache_logger_on_first_use=False)
+    _configure(processors=handler.processors, logger_factory=_made_by(handler), cache_logger_on_first_use=False)
     set_level(settings.level)
     root.addHandler(handler)
     accepting.addFilter(accept_filter)
@@ -100,7 +133,7 @@ def logging_running(
         root.removeHandler(handler)
         for each, level in levels_before.items():
             each.setLevel(level)
-        structlog.configure(**before)
+        _configure(**before)
         listener.stop()
         for each in handlers:
             each.flush()
@@ -120,11 +153,11 @@ def lines_told_to(listener: Callable[[str, Fields], bool]) -> Generator[None]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[tell, *before["processors"]], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    _configure(processors=[tell, *before["processors"]], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     try:
         yield
     finally:
-        structlog.configure(**before)
+        _configure(**before)
 
 
 class _Queue(logging.handlers.QueueHandler):
@@ -247,12 +280,21 @@ def _without_controls(text: str) -> str:
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
+class _Stderr:
+    """Where lines go while nothing else is configured: what is stderr at that moment."""
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    debug = info = warning = error = critical = msg = _print
+
+
 def _write_to_stderr_alone() -> None:
     """Before and after `logging_running`: warnings and worse, on stderr. stdout belongs to what a command was asked for."""
-    structlog.configure(
+    _configure(
         processors=_processors(Redactor(), _render_console),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=_made_by(_Stderr()),
         cache_logger_on_first_use=False,
     )
 

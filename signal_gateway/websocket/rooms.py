@@ -4,7 +4,6 @@ A signal goes out as it came in, with `from` filled in; it is written once for a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -58,7 +57,7 @@ class RoomSpeaker:
     def _say_change(self, event: RoomChanged) -> None:
         message = RoomEvent(room_id=event.room_id, event=event.event, client_id=event.client_id, role=event.role, reason=event.reason)
         for client_id in self._say(event.to, message, "room_event"):
-            self._rooms.missed(client_id, event.room_id, replace(event, to=(client_id,)))
+            self._rooms.missed(client_id, event.room_id, msgspec.structs.replace(event, to=(client_id,)))
 
     def _say_signal(self, event: SignalDue) -> None:
         due: Any = event.signal

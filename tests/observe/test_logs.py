@@ -190,3 +190,17 @@ def test_a_listener_hears_lines_of_info_and_above_and_says_which_warnings_go_on(
         log.info("e", n=4)
     assert heard == [("info", "b", 1), ("warning", "c", 2), ("error", "d", 3)]
     assert [line["event"] for line in lines_of(tmp_path)] == ["c", "e"]
+
+
+def test_a_logger_that_was_used_follows_what_is_configured_later(tmp_path, capsys):
+    log = logger("server")
+    log.info("quiet")
+    log.warning("loud")
+    with logging_running(quiet(), tmp_path, Metrics()):
+        log.info("written")
+        set_level("error")
+        log.warning("left out")
+    log.info("quiet again")
+    log.warning("loud again")
+    assert [line["event"] for line in lines_of(tmp_path)] == ["written"]
+    assert [line.split("server")[-1].strip() for line in capsys.readouterr().err.splitlines()] == ["loud", "loud again"]
