@@ -22,7 +22,9 @@ NAP_S = 0.0001
 """Seconds of a nap, at least: it ends when the other thread lets go again."""
 LONGER_EVERY_S = 0.005
 LONGEST_NAPS = 4
-"""For each LONGER_EVERY_S without an answer a nap more is taken in a row, at most so many: what takes long has much to ask."""
+"""For each LONGER_EVERY_S without an answer a nap more may be taken in a row, at most so many: what takes long has much to ask."""
+USED_S = 0.00002
+"""Seconds of CPU that other threads took in a nap which was of use to them: where the disk is waited for, another one is not."""
 
 
 class Nap(trio.abc.Instrument):
@@ -68,7 +70,16 @@ class Nap(trio.abc.Instrument):
 
     def _nap(self, times: int) -> None:
         """The other thread gets the interpreter once in each: one long sleep would give it no more turns than a short one."""
+        used_s = _cpu_of_others()
         for _ in range(times):
             time.sleep(NAP_S)
-        self._naps.add(by=times)
+            self._naps.add()
+            before_s, used_s = used_s, _cpu_of_others()
+            if used_s - before_s < USED_S:
+                break
         self._looked_at = time.perf_counter()
+
+
+def _cpu_of_others() -> float:
+    """Seconds of CPU that all threads of this process but the calling one have had."""
+    return time.process_time() - time.thread_time()
