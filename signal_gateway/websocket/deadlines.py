@@ -66,13 +66,16 @@ class Deadlines:
         return DRAGGING if self._drags(now, parser) else None
 
     def next_at(self, now: float, is_authenticated: bool, token_left_s: float, stream: LinkStream, parser: FrameParser) -> float:
-        """When the next deadline passes if nothing happens, or the token is to be warned of. Now, while a clock may stand still."""
+        """When the next deadline passes if nothing happens, or the token is to be warned of. Now, while a clock may stand still.
+
+        A message that will drag may begin at once, and is noticed in the time that it has.
+        """
         if parser.is_paused or parser.is_incomplete or stream.read_not_before > now:
             return now
         heard_at = max(stream.heard_at, stream.read_not_before)
         token_at = now + (token_left_s - self._token_warning_s if token_left_s > self._token_warning_s else token_left_s)
         auth_at = inf if is_authenticated else self._opened_at + self._auth_deadline_s
-        return min(heard_at + self._settings.silence_max_s, token_at, auth_at)
+        return min(heard_at + self._settings.silence_max_s, token_at, auth_at, now + self._settings.message_seconds_max)
 
     def _drags(self, now: float, parser: FrameParser) -> bool:
         """Whether the message that is under way now was so `message_seconds_max` ago, too (a slow sender holds memory)."""

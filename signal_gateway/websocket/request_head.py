@@ -81,8 +81,8 @@ async def read_request(transport: trio.abc.ReceiveStream, settings: HandshakeSet
 def parse_request(head: bytes, rest: bytes, headers_max: int) -> Request:
     """One whole head. Raises Refused(400) for what is not HTTP/1.0 or 1.1, 431 for too many headers."""
     if head.count(b"\n") - 2 > headers_max:  # first: reading a thousand takes as long as fifty upgrades
-        raise _too_many(headers_max)
-    return plain_request(head, rest) or _any_request(head, rest, headers_max)
+        raise Refused(431, "handshake.headers_max", f"more than {headers_max} header fields")
+    return plain_request(head, rest) or _any_request(head, rest)
 
 
 def plain_request(head: bytes, rest: bytes) -> Request | None:
@@ -120,11 +120,7 @@ def _target_of(target: bytes) -> tuple[str, Mapping[str, str]]:
         raise Refused(400, "bad_request", "the target of the request cannot be read") from error
 
 
-def _too_many(headers_max: int) -> Refused:
-    return Refused(431, "handshake.headers_max", f"more than {headers_max} header fields")
-
-
-def _any_request(head: bytes, rest: bytes, headers_max: int) -> Request:
+def _any_request(head: bytes, rest: bytes) -> Request:
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     try:
         connection.receive_data(head)
@@ -133,8 +129,6 @@ def _any_request(head: bytes, rest: bytes, headers_max: int) -> Request:
         raise Refused(400, "bad_request", "this is not an HTTP request") from error
     if not isinstance(event, h11.Request) or event.http_version not in (b"1.0", b"1.1"):
         raise Refused(400, "bad_request", "this is not an HTTP request")
-    if len(event.headers) > headers_max:
-        raise _too_many(headers_max)
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, text = name.decode("ascii"), value.decode("utf-8", "replace")

@@ -11,11 +11,16 @@ from trio.testing import MockClock
 
 from protocol.frame import FrameType
 from signal_gateway.bus.local import LocalBus
+from signal_gateway.config import Config
 from signal_gateway.domain.access import WHOLE_FLEET, Role
 from signal_gateway.observe.metrics import Metrics
 from signal_gateway.testing.world import World
 from signal_gateway.websocket.hub import LOOKS_APART_MAX, Hub
+from signal_gateway.websocket.link_settings import LinkSettings
+from tests.websocket.client_frames import text
+from tests.websocket.conftest import DEMO_AUTH
 from tests.websocket.talk import ask, closing, connect
+from tests.websocket.test_links import raw_phone, report
 
 
 class Looked:
@@ -103,6 +108,20 @@ async def test_a_link_that_has_ended_is_forgotten_at_once(autojump_clock: MockCl
     assert (gone.at, ends.at, ended_by_it.at) == ([], [1], [])
     assert len(hub) == 0
     assert not any(hub._looks)
+
+
+class TestShortMessages:
+    @pytest.fixture
+    def config(self) -> Config:
+        return Config(auth=DEMO_AUTH, link=LinkSettings(message_seconds_max=1.0))
+
+    async def test_a_message_that_drags_is_noticed_in_about_the_time_it_has(self, autojump_clock: MockClock, world: World):
+        async with raw_phone(world) as phone:
+            await trio.sleep(11.5)  # a moment after a look, were there one each five seconds
+            begun_s = trio.current_time()
+            await phone.stream.send_all(text(report("half"))[:20])
+            assert await phone.close_code() == 4001
+            assert 1 <= trio.current_time() - begun_s <= 3.01
 
 
 @pytest.mark.parametrize("is_renewed", [False, True])

@@ -14,7 +14,7 @@ PLAIN = b"GET /ws?api_key=a&api_key=b HTTP/1.1\r\nHost: here:1\r\nX-A: 1\r\nx-a:
 
 def read_by_h11(head: bytes) -> Request | str:
     try:
-        return request_head._any_request(head, b"rest", HEADERS_MAX)
+        return request_head._any_request(head, b"rest")
     except Refused as refused:
         return refused.reason
 
