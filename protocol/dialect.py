@@ -194,8 +194,8 @@ def error(question: Question | None, is_text: bool, fault: Fault) -> bytes:
     return encode_frame(FrameType.ERROR, question.uuid, question.payload_kind, write_payload(question.payload_kind, payload))
 
 
-def say(is_text: bool, payload_kind: int, uuid: bytes, message: object, written: bytes | None = None) -> bytes:
-    """Write what nobody asked for: a command to a phone, or one of `agent.SAID`; `written` is the message in JSON, if that is at hand.
+def say(is_text: bool, payload_kind: int, uuid: bytes, message: object) -> bytes:
+    """Write what nobody asked for: a command to a phone, or one of `agent.SAID`.
 
     Commands are the very object in JSON, and the payload of COMMAND in a frame. Raises MessageTooBig when it does not fit a frame.
     """
@@ -204,11 +204,15 @@ def say(is_text: bool, payload_kind: int, uuid: bytes, message: object, written:
         raise ValueError(f"a server does not say {type(message).__name__}")
     frame_type = FrameType.COMMAND if is_command else SAID[type(message)]
     if not is_text:
-        payload = write_payload(payload_kind, message) if written is None or payload_kind != _JSON else written
-        return encode_frame(frame_type, uuid, payload_kind, payload)
-    if written is not None and not is_command:
-        return b'{"type":"%b","data":%b}' % (_NAMES[frame_type].encode(), written)
+        return encode_frame(frame_type, uuid, payload_kind, write_payload(payload_kind, message))
     return write_json(message if is_command else {"type": _NAMES[frame_type], "data": message})
+
+
+def say_json(is_text: bool, payload_kind: int, uuid: bytes, frame_type: int, json: bytes) -> bytes:
+    """The same for an object of an agent's frame that is written in JSON already."""
+    if is_text:
+        return b'{"type":"%b","data":%b}' % (_NAMES[frame_type].encode(), json)
+    return encode_frame(frame_type, uuid, payload_kind, json if payload_kind == _JSON else write_payload(payload_kind, read_json(json)))
 
 
 # frames

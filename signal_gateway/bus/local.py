@@ -44,13 +44,22 @@ class LocalBus:
         if self._delivering:
             self._queue.append(event)
             return
-        if not self._subscribers.get(type(event)):
+        subscribers = self._subscribers.get(type(event))
+        if not subscribers:
             return  # nobody to tell, and nothing under way that might subscribe first
+        queue = self._queue
         self._delivering = True
         try:
-            self._deliver(event)
-            while self._queue:
-                self._deliver(self._queue.popleft())
+            while True:
+                for (subscriber,) in subscribers:
+                    try:
+                        subscriber(event)
+                    except Exception:
+                        self._failed(event)
+                if not queue:
+                    break
+                event = queue.popleft()
+                subscribers = self._subscribers.get(type(event), ())
         finally:
             self._delivering = False
 
@@ -65,10 +74,6 @@ class LocalBus:
 
         return unsubscribe
 
-    def _deliver(self, event: object) -> None:
-        for (subscriber,) in self._subscribers.get(type(event), ()):
-            try:
-                subscriber(event)
-            except Exception:
-                self._errors.add("subscriber")
-                log.exception("a subscriber failed", event_type=type(event).__name__)
+    def _failed(self, event: object) -> None:
+        self._errors.add("subscriber")
+        log.exception("a subscriber failed", event_type=type(event).__name__)

@@ -15,6 +15,8 @@ from signal_gateway.domain.room import Room, RoomRole, RoomRules, Seat
 class SignalKind(StrEnum):
     """What is signalled (S-03)."""
 
+    __hash__ = str.__hash__  # that of an enumeration is a function in Python, and every signal is counted by its kind
+
     OFFER = "offer"
     ANSWER = "answer"
     CANDIDATE = "candidate"

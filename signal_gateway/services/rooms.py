@@ -149,8 +149,11 @@ class Rooms:
         Raises RoomNotFound where the client does not sit, MemberNotFound, TooManySignals: it is never silently lost, and nothing of it
         has happened then, but where TooManySignals names those of all who do not get it.
         """
-        seat = self.seat_of(caller, room_id)
-        self._signals.pass_on(self._rooms[room_id], seat, kind, to, signal)
+        room = self._rooms.get(room_id)
+        seat = None if room is None or caller.room_id not in (None, room_id) else room.seats.get(caller.client_id)
+        if room is None or seat is None:  # as `seat_of` says it, who is too slow for every signal
+            raise RoomNotFound
+        self._signals.pass_on(room, seat, kind, to, signal)
 
     def missed(self, client_id: str, room_id: str, said: object) -> None:
         """A signal or an event found no link of its member, whose end is under way: it is kept for the next one."""

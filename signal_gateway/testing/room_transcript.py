@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from protocol.frame import FrameType, decode_frame
-from protocol.payload import read_payload
+from protocol.payload import read_json, read_payload
 from signal_gateway.domain.events import DeviceLinked, DeviceUnlinked, RoomChanged, SignalDue
 from signal_gateway.services.room_settings import RoomsSettings
 from signal_gateway.testing.history import GATEWAY, LOG, NETWORK, SIMULATION, Entry, History
@@ -135,11 +135,11 @@ class RoomTranscript:
             self._read_change(place, entry, event)
         elif isinstance(event, SignalDue):
             due: Any = event.signal
-            signal = due.signal
-            mark = _mark_of(signal.candidate.candidate if hasattr(signal, "candidate") else signal.sdp)
+            signal = read_json(due.json)
+            mark = _mark_of(signal["candidate"]["candidate"] if "candidate" in signal else signal["sdp"])
             for client_id in event.to:
-                sits = client_id in self._sitting.get(signal.room_id, {})
-                self.due.append(Due(mark, client_id, place, entry.at, signal.room_id, sits))
+                sits = client_id in self._sitting.get(due.room_id, {})
+                self.due.append(Due(mark, client_id, place, entry.at, due.room_id, sits))
 
     def _read_change(self, place: int, entry: Entry, event: RoomChanged) -> None:
         waiting = self._waits_for[event.to[0]] if len(event.to) == 1 else []

@@ -156,9 +156,7 @@ def _check_guest_takes_no_other_place(link: Link, principal: Principal) -> None:
 
 
 def _take(link: Link, principal: Principal, question: Question) -> None:
-    link.speaks_frames = not question.is_text
-    if not question.is_text:
-        link.payload_kind = question.payload_kind
+    link.encoding = question.is_text, question.payload_kind
     link.authenticated(principal)
 
 

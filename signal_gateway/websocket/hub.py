@@ -5,6 +5,7 @@ and closed with a code that tells it to stay away.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from math import ceil
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class LiveLink(Protocol):
 
     @property
     def is_fenced(self) -> bool:
-        """Whether nothing is said to it any more."""
+        """Whether nothing of it is heard any more, and nothing but a goodbye is said."""
         ...
 
     @property
@@ -87,6 +88,8 @@ class Hub:
         self._looks: list[dict[LiveLink, None]] = [{} for _ in range(LOOKS_APART_MAX + 1)]
         self._look = 0  # the number of the last one, which is the place of its links above
         self._by_client: dict[str, LiveLink] = {}
+        self.link_of: Callable[[str], LiveLink | None] = self._by_client.get
+        """The link that speaks for this client, if it has one here."""
         self._empty = trio.Event()
         self._errors = metrics.errors
         self.is_draining = False
@@ -126,10 +129,6 @@ class Hub:
         self._by_client[client_id] = link
         if older is not None and older is not link:
             older.close_soon(CloseCode.REPLACED, "replaced by a newer link")
-
-    def link_of(self, client_id: str) -> LiveLink | None:
-        """The link that speaks for this client, if it has one here."""
-        return self._by_client.get(client_id)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Once a second: pings for those we were silent to, an end for those who were silent to us.

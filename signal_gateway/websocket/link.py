@@ -18,6 +18,7 @@ from protocol.close_codes import OFFENCES, CloseCode, may_reconnect
 from protocol.dialect import Question
 from protocol.errors import WireError
 from protocol.payload import PayloadKind
+from protocol.plain_signals import SIGNAL_NAMES, SignalReader, question_of
 from signal_gateway.domain.device import DeviceStatus
 from signal_gateway.domain.errors import DatabaseDown, GatewayError, Internal
 from signal_gateway.domain.principal import LinkKind, Principal
@@ -57,10 +58,10 @@ class Link:
         self.client_id = ""
         """Whom this link speaks for; empty before authentication."""
         self.generation = 0
-        self.payload_kind: int = PayloadKind.JSON
-        """The payload kind of what we start: that of CONNECT or REGISTER (CONTRACT.md §2)."""
-        self.speaks_frames = False
-        """Whether CONNECT or REGISTER came in a frame, so that what we start goes out in frames, too."""
+        self.encoding: tuple[bool, int] = (True, PayloadKind.JSON.value)
+        """Of what we start: whether it is text, and the payload kind of frames. Those of CONNECT or REGISTER (CONTRACT.md §2)."""
+        self.is_fenced = False
+        """Whether nothing of it is heard any more, and nothing but a goodbye is said."""
         self.commands_said: CommandsSaid | None = None
         """See LiveLink."""
         self._connection = Connection(self, transport, upgrade_answer(request), request.rest, door.bounds, door.metrics, door.turn)
@@ -72,6 +73,7 @@ class Link:
         self._ticket = ticket
         self._settings = door.link
         self._turn = door.turn
+        self._messages = door.metrics.messages.values
         self._buckets = door.limits.stranger()
         self._data_bucket = self._buckets.data
         self.status_told: DeviceStatus | None = None
@@ -80,8 +82,8 @@ class Link:
         self._deadlines = Deadlines(door.link, door.auth_deadline_s, door.token_warning_s, trio.current_time())
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
-        self._fenced = False
         self._goodbye: tuple[int, str] | None = None
+        self._signals = SignalReader("")
 
     # a life
 
@@ -104,7 +106,7 @@ class Link:
 
     def _fence(self) -> None:
         """From now on nothing of this link is heard, and nothing but a goodbye is said."""
-        self._fenced = True
+        self.is_fenced = True
         self._is_heard = False
 
     def _let_go(self) -> None:
@@ -125,7 +127,7 @@ class Link:
 
     def authenticated(self, principal: Principal) -> None:
         """The client has proved who it is: this link speaks for it from now on, and an older one no more."""
-        if self._fenced:
+        if self.is_fenced:
             return
         is_new = self.principal is None
         self.principal = principal
@@ -134,6 +136,7 @@ class Link:
         if not is_new:
             return
         self.client_id = principal.client_id
+        self._signals = SignalReader(principal.client_id)
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = door.limits.client(principal.client_id)
@@ -179,8 +182,8 @@ class Link:
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         """See Hearer: one whole message. False when its handler must wait."""
         if self._is_heard and not is_text:
-            if self._ears.hears_plain_beats and plain.is_plain_beat(payload):
-                if self._hears_as_plain_beat(payload):
+            if payload.startswith(plain.BEAT_BEGINS):
+                if self._ears.hears_plain_beats and plain.is_plain_beat(payload) and self._hears_as_plain_beat(payload):
                     return True
             elif self._hears_as_plain_signal(payload):
                 return True
@@ -219,18 +222,8 @@ class Link:
 
     def say(self, message: object, name: str, uuid: bytes | None = None) -> None:
         """Say something that nobody asked for, in the encoding that the client came with; `uuid` is that of its frame, where it matters."""
-        is_text = not self.speaks_frames
-        self.put(is_text, dialect.say(is_text, self.payload_kind, uuid or self.door.new_uuid_bytes(), message), name)
-
-    @property
-    def is_fenced(self) -> bool:
-        """Whether nothing of it is heard any more, and nothing but a goodbye is said."""
-        return self._fenced
-
-    @property
-    def encoding(self) -> tuple[bool, int]:
-        """In which we speak to it unasked: whether in text, and the payload kind of frames."""
-        return (not self.speaks_frames, self.payload_kind)
+        is_text, payload_kind = self.encoding
+        self.put(is_text, dialect.say(is_text, payload_kind, uuid or self.door.new_uuid_bytes(), message), name)
 
     def new_uuid_bytes(self) -> bytes:
         """For a frame that we start."""
@@ -238,14 +231,14 @@ class Link:
 
     def put_frame(self, frame: bytes, payload_bytes: int, name: str) -> None:
         """Send one whole message that is in its WebSocket frame already, as several links get it; counted as `name`."""
-        if not self._fenced:  # else a newer link speaks for this client, or we have said goodbye
-            self.door.metrics.messages.values["out", name] += 1
+        if not self.is_fenced:  # else a newer link speaks for this client, or we have said goodbye
+            self._messages["out", name] += 1
             self._turn.bytes_out += payload_bytes
             self.outbox.put(frame)
 
     def refuse_request(self, question: Question, error: GatewayError) -> None:
         """Refuse a request in its own answer, ids null, where it has one (CONTRACT.md §2)."""
-        if not self._fenced:
+        if not self.is_fenced:
             self._refusals.failed(question, error, question.is_text)
 
     def acknowledge(self, question: Question, message_id: str | None = None) -> None:
@@ -254,7 +247,7 @@ class Link:
 
     def refuse(self, question: Question | None, error: GatewayError, is_text: bool = False) -> None:
         """Tell the asker why not, in an ERROR message."""
-        if self._fenced:
+        if self.is_fenced:
             return
         self._refusals.refused(question, error, is_text)
 
@@ -272,7 +265,7 @@ class Link:
         again = self._again
         if again is not None and (beat := plain.same_beat(text, again[0])) is not None and self._hears_again(hear_again, again[1], beat):
             self._turn.bytes_in += len(text)
-            self.door.metrics.messages.values["in", "heartbeat"] += 1
+            self._messages["in", "heartbeat"] += 1
             return True
         self.status_told = None
         is_over = self._hear_or_wait(True, text)
@@ -304,23 +297,23 @@ class Link:
     def _hears_as_plain_signal(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way."""
         hear, turn = self._ears.plain_signal, self._turn
-        if hear is None or not turn.has_room or (written := plain.plain_signal(payload, self.client_id)) is None:
+        if hear is None or not turn.has_room or (signal := self._signals.read(payload)) is None:
             return False
         if self._buckets.signal.take(self.stream.heard_at) > 0:
             return False
         turn.bytes_in += len(payload)
-        self.door.metrics.messages.values["in", plain.SIGNAL_NAMES[type(written.signal)]] += 1
+        self._messages["in", SIGNAL_NAMES[signal.frame_type]] += 1
         try:
-            hear(self, written)
+            hear(self, signal)
         except GatewayError as error:
-            self.refuse(plain.question_of(payload, written.signal), error)
+            self.refuse(question_of(payload, signal), error)
         except Exception:
-            self._contain(plain.question_of(payload, written.signal), is_text=False)
+            self._contain(question_of(payload, signal), is_text=False)
         return True
 
     def _hear(self, is_text: bool, payload: bytes) -> Coroutine[Any, Any, None] | None:
         """One message: decode, check the rate, hand to its handler. A handler that must wait is returned, not yet begun."""
-        if self._fenced:
+        if self.is_fenced:
             return None
         metrics, turn = self.door.metrics, self._turn
         turn.bytes_in += len(payload)
@@ -328,7 +321,7 @@ class Link:
         question: Question | None = None
         try:
             message, question = dialect.decode(is_text, payload, self._kind_word)
-            metrics.messages.values["in", question.name] += 1
+            self._messages["in", question.name] += 1
             if (wait_s := self._buckets.of(question.rate_class).take(self.stream.heard_at)) > 0:
                 self._refusals.too_often(question, wait_s)
                 return None
@@ -356,7 +349,7 @@ class Link:
     async def _hear_when_there_is_room(self, handler: Handler, message: object, question: Question) -> None:
         """The writer is behind: this link is not read on until it has caught up (DESIGN.md §4)."""
         await self.door.wait_for_room()
-        if self._fenced:  # a newer link speaks for this client by now
+        if self.is_fenced:  # a newer link speaks for this client by now
             return
         if (waiting := handler(self, message, question)) is not None:
             await waiting

@@ -22,7 +22,7 @@ from protocol.agent import (
     WebrtcRoomLeave,
 )
 from protocol.dialect import Question
-from protocol.plain import WrittenSignal
+from protocol.plain_signals import written
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import GatewayError, MediaDown
 from signal_gateway.domain.events import MediaSaid, SignalDue
@@ -45,7 +45,7 @@ class MediaSpeaker:
 
     def _say(self, event: MediaSaid) -> None:
         signal = _SHAPES[event.kind](room_id=event.room_id, sdp=event.sdp)
-        self._bus.publish(SignalDue((event.client_id,), WrittenSignal(signal)))
+        self._bus.publish(SignalDue((event.client_id,), written(signal)))
 
 
 def hear_media_room_create(link: Link, message: WebrtcRoomCreate, question: Question) -> Coroutine[Any, Any, None]:

@@ -25,7 +25,9 @@ from protocol.agent import (
     WebrtcRoomLeaveAck,
 )
 from protocol.dialect import Question
-from protocol.plain import SIGNAL_NAMES, WrittenSignal
+from protocol.frame import FrameType
+from protocol.payload import write_json
+from protocol.plain_signals import SIGNAL_NAMES, WrittenSignal, written
 from signal_gateway.bus.local import Bus
 from signal_gateway.domain.errors import BadCredentials, GatewayError, NotRegistered
 from signal_gateway.domain.events import RoomChanged, SignalDue
@@ -38,10 +40,10 @@ from signal_gateway.websocket.frame_parser import BINARY, TEXT, data_frame
 from signal_gateway.websocket.hub import Hub
 from signal_gateway.websocket.link import Link
 
-_KINDS: Mapping[type, SignalKind] = {
-    SignalOffer: SignalKind.OFFER,
-    SignalAnswer: SignalKind.ANSWER,
-    SignalIceCandidate: SignalKind.CANDIDATE,
+_KINDS: Mapping[int, SignalKind] = {
+    FrameType.SIGNAL_OFFER.value: SignalKind.OFFER,
+    FrameType.SIGNAL_ANSWER.value: SignalKind.ANSWER,
+    FrameType.SIGNAL_ICE_CANDIDATE.value: SignalKind.CANDIDATE,
 }
 
 
@@ -49,38 +51,36 @@ class RoomSpeaker:
     """Says to members of rooms what they are to hear."""
 
     def __init__(self, hub: Hub, bus: Bus, rooms: Rooms) -> None:
-        self._hub = hub
+        self._link_of = hub.link_of
         self._rooms = rooms
         bus.subscribe(SignalDue, self._say_signal)
         bus.subscribe(RoomChanged, self._say_change)
 
     def _say_change(self, event: RoomChanged) -> None:
         message = RoomEvent(room_id=event.room_id, event=event.event, client_id=event.client_id, role=event.role, reason=event.reason)
-        for client_id in self._say(event.to, message, "room_event"):
+        for client_id in self._say(event.to, FrameType.ROOM_EVENT.value, "room_event", write_json(message)):
             self._rooms.missed(client_id, event.room_id, msgspec.structs.replace(event, to=(client_id,)))
 
     def _say_signal(self, event: SignalDue) -> None:
-        due: Any = event.signal
-        signal = due.signal
-        for client_id in self._say(event.to, signal, SIGNAL_NAMES[type(signal)], due.json):
-            self._rooms.missed(client_id, signal.room_id, due)
+        signal: Any = event.signal
+        frame_type: int = signal.frame_type
+        for client_id in self._say(event.to, frame_type, SIGNAL_NAMES[frame_type], signal.json):
+            self._rooms.missed(client_id, signal.room_id, signal)
 
-    def _say(self, to: Sequence[str], message: object, name: str, in_json: bytes | None = None) -> Sequence[str]:
-        """Say it to all of these; returns those who have no link here, or one that is closing."""
+    def _say(self, to: Sequence[str], frame_type: int, name: str, json: bytes) -> Sequence[str]:
+        """Say it to all of these, written once for each encoding; returns those who have no link here, or one that is closing."""
         missed: list[str] = []
-        written: dict[tuple[bool, int], tuple[bytes, int]] = {}
-        link_of = self._hub.link_of
+        frames: dict[tuple[bool, int], tuple[bytes, int]] = {}
         for client_id in to:
-            link = link_of(client_id)
+            link = self._link_of(client_id)
             if link is None or link.is_fenced:
                 missed.append(client_id)
                 continue
             encoding = link.encoding
-            found = written.get(encoding)
-            if found is None:
+            if (found := frames.get(encoding)) is None:
                 is_text, payload_kind = encoding
-                payload = dialect.say(is_text, payload_kind, link.new_uuid_bytes(), message, in_json)
-                found = written[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
+                payload = dialect.say_json(is_text, payload_kind, link.new_uuid_bytes(), frame_type, json)
+                found = frames[encoding] = data_frame(TEXT if is_text else BINARY, payload), len(payload)
             link.put_frame(*found, name)
         return missed
 
@@ -126,13 +126,12 @@ def hear_room_leave(link: Link, message: WebrtcRoomLeave, question: Question) ->
 
 def hear_signal(link: Link, message: Signal, question: Question) -> None:
     """SIGNAL_OFFER, SIGNAL_ANSWER, SIGNAL_ICE_CANDIDATE: passed on to one member or all others (S-32), never answered but by ERROR."""
-    hear_plain_signal(link, WrittenSignal(said_by(link.client_id, message)))
+    hear_plain_signal(link, written(said_by(link.client_id, message)))
 
 
-def hear_plain_signal(link: Link, written: WrittenSignal) -> None:
+def hear_plain_signal(link: Link, signal: WrittenSignal) -> None:
     """The same, when it was read the short way."""
-    signal = written.signal
-    link.door.rooms.signal(caller_of(link), signal.room_id, _KINDS[type(signal)], signal.to, written)
+    link.door.rooms.signal(caller_of(link), signal.room_id, _KINDS[signal.frame_type], signal.to, signal)
 
 
 def said_by(client_id: str, message: Signal) -> Signal:
@@ -180,7 +179,7 @@ def offer_to_members(link: Link, caller: Caller, room: Room, sdp: str | None) ->
     sender = room.sender
     to = None if sender is None or sender.client_id == caller.client_id else sender.client_id
     offer = SignalOffer(version=VERSION, room_id=room.room_id, sender=caller.client_id, to=to, sdp=sdp)
-    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, WrittenSignal(offer))
+    link.door.rooms.signal(caller, room.room_id, SignalKind.OFFER, to, written(offer))
 
 
 ROOM_HANDLERS: Mapping[type, Handler] = {

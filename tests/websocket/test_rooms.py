@@ -11,7 +11,7 @@ import trio.lowlevel
 from trio.testing import MockClock
 
 from protocol.agent import SignalOffer
-from protocol.plain import WrittenSignal
+from protocol.plain_signals import written
 from signal_gateway.config import Config
 from signal_gateway.domain.errors import TooManySignals
 from signal_gateway.domain.principal import Caller
@@ -215,7 +215,7 @@ async def test_a_signal_for_a_link_that_is_closing_waits_for_the_next_one(autoju
         assert link is not None
         link.close_soon(1011, "for the test")
         offer = SignalOffer(room_id=room_id, sender="a", to="b", sdp=OFFER)
-        one_world.gateway.rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, "b", WrittenSignal(offer))
+        one_world.gateway.rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, "b", written(offer))
     async with member(one_world, "b") as b:
         assert (await b.hear())[1]["sdp"] == OFFER
 
@@ -335,7 +335,7 @@ async def test_a_signal_that_finds_a_closing_link_and_a_full_line_is_told_too(
         link, rooms = one_world.gateway.hub.link_of("b"), one_world.gateway.rooms
         assert link is not None
         link.close_soon(1011, "for the test")
-        offer = WrittenSignal(SignalOffer(room_id=room_id, sender="a", to=to, sdp=OFFER))
+        offer = written(SignalOffer(room_id=room_id, sender="a", to=to, sdp=OFFER))
         rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
         with pytest.raises(TooManySignals) as told:
             rooms.signal(Caller("a", "its own", 1), room_id, SignalKind.OFFER, to, offer)
