@@ -9,6 +9,7 @@ from sqlalchemy import Connection, create_engine
 from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.storage import credentials
 from signal_gateway.storage.credentials import Endings
+from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.tables import metadata
 
 from .sqlite_steps import steps
@@ -19,7 +20,7 @@ KEY = Credential("key-1", CredentialKind.CLIENT, b"1" * 32, "hall", "agent-1", "
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", **ENGINE_OPTIONS)
     with engine.connect() as opened:
         metadata.create_all(opened)
         yield opened

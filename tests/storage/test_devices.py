@@ -10,6 +10,7 @@ from signal_gateway.domain.credential import Credential, CredentialKind
 from signal_gateway.domain.device import DeviceDescription
 from signal_gateway.storage import credentials, devices
 from signal_gateway.storage.devices import ClientRecord, Vouch
+from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.tables import metadata
 
 KEY = Credential("key-1", CredentialKind.ENROLMENT, b"1" * 32)
@@ -18,7 +19,7 @@ RECORD = ClientRecord("agent-1", b"t" * 32, "key-1", "1.0.0", ["webrtc"], {"plat
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", **ENGINE_OPTIONS)
     with engine.connect() as opened:
         metadata.create_all(opened)
         yield opened
