@@ -6,7 +6,8 @@ one of few statements of fixed sizes. Its dialects make the text and convert the
 goes to SQLite at once (`direct`). PostgreSQL's look-ups are run by SQLAlchemy, which knows their results from the time before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +19,15 @@ from signal_gateway.storage.direct import fetch, run, sqlite_of
 
 KEYS_AT_ONCE = 128
 """Keys of one look-up: more take several."""
+
+ROWS_TOGETHER = 256, 64, 16, 4, 2
+"""Rows of one INSERT into SQLite, most first, as many as are left.
+
+It takes half as long as one for each row. And the driver lets go of the interpreter once for each statement: to have it back it waits for
+the event loop, milliseconds while that is busy. (An UPDATE of many rows out of a table of values takes longer than one for each.)
+"""
+PARAMETERS_MAX = 32_766
+"""Of one statement, as SQLite is built by default."""
 
 Convert = Callable[[Any], Any]
 
@@ -40,7 +50,8 @@ class PreparedWrite:
         text = self._made_out.get(connection.dialect.name)
         if text is None:
             text = self._made_out[connection.dialect.name] = _Text(self._statement, connection.dialect, self._names)
-        run(connection, text.sql, text.parameters(rows))
+        for sql, parameters in text.statements(rows):
+            run(connection, sql, parameters)
 
 
 class PreparedQuery:
@@ -128,15 +139,26 @@ class _Text:
 
     def __init__(self, statement: ClauseElement, dialect: Dialect, names: Sequence[str]) -> None:
         compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))
-        self.sql = str(compiled)
+        self._sql = str(compiled)
         self._order: tuple[str, ...] = tuple(compiled.positiontup)  # both of our drivers count parameters
+        self._together = _together(self._sql, len(self._order)) if dialect.name == "sqlite" else ()
         self._added = {column.key: column.default.arg for column in compiled.insert_prefetch}
         types: dict[str, TypeEngine[Any]] = {name: compiled.binds[name].type for name in self._order}
         processors = {name: each.dialect_impl(dialect).bind_processor(dialect) for name, each in types.items()}
         self._converts: list[tuple[str, Convert]] = [(name, convert) for name, convert in processors.items() if convert is not None]
         self._pick: Callable[[Mapping[str, Any]], Any] = itemgetter(*self._order)
 
-    def parameters(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    def statements(self, rows: Sequence[Mapping[str, Any]]) -> Generator[tuple[str, list[tuple[Any, ...]]]]:
+        """What is to be run, in order, and with which parameters each time."""
+        parameters, at = self._parameters(rows), 0
+        for size, sql in self._together:
+            while len(parameters) - at >= size:
+                yield sql, [tuple(chain.from_iterable(parameters[at : at + size]))]
+                at += size
+        if at < len(parameters):
+            yield self._sql, parameters[at:] if at else parameters
+
+    def _parameters(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """Those of each row as the driver takes them."""
         if self._converts or self._added:
             rows = [self._converted(row) for row in rows]
@@ -147,3 +169,13 @@ class _Text:
         for name, convert in self._converts:
             values[name] = convert(values[name])
         return values
+
+
+def _together(sql: str, columns: int) -> tuple[tuple[int, str], ...]:
+    """The same INSERT for several rows, by their number; none for all that is no INSERT of plain parameters."""
+    one = f"({', '.join('?' * columns)})"
+    before, values, after = sql.partition(f" VALUES {one}")
+    if not (sql.startswith("INSERT ") and values) or "?" in after:
+        return ()
+    sizes = (size for size in ROWS_TOGETHER if size * columns <= PARAMETERS_MAX)
+    return tuple((size, f"{before} VALUES {', '.join([one] * size)}{after}") for size in sizes)

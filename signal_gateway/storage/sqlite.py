@@ -28,6 +28,8 @@ Work = Callable[[Connection], T]
 
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 WAL_BYTES_KEPT = 64 * 1024 * 1024  # a write-ahead log that once grew larger is cut back to this
+STATEMENTS_KEPT = 512
+"""Statements that a connection keeps made out: a few dozen kinds, those that write in five sizes (`prepared.ROWS_TOGETHER`)."""
 INTERRUPT_AGAIN_S = 0.05
 """A statement is stopped when its time is up; so is each that the same work begins after it, this often."""
 
@@ -144,7 +146,7 @@ class _Driver(aiosqlite.Connection):
 
     def __init__(self, path: Path) -> None:
         # We begin transactions ourselves: see begin_explicitly.
-        super().__init__(lambda: sqlite3.connect(path, isolation_level=None), iter_chunk_size=1)
+        super().__init__(lambda: sqlite3.connect(path, isolation_level=None, cached_statements=STATEMENTS_KEPT), iter_chunk_size=1)
         self._thread.daemon = True  # a thread that hangs in a dead disk must not hold the end of the process
 
     def __await__(self) -> Generator[Any, None, "_Driver"]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from signal_gateway.storage.engine import ENGINE_OPTIONS
 from signal_gateway.storage.rows import Insert, Row, Update, Upsert
 from signal_gateway.storage.statements import Shape, execute, plan, prepared_of, statement_of
 from signal_gateway.storage.tables import audit, connection_logs, device_status, devices, metadata, reports
@@ -116,16 +117,18 @@ class Noting(sqlite3.Connection):
         return super().executemany(sql, parameters)
 
 
-def test_many_rows_reach_the_driver_as_one_statement_that_was_compiled_once():
+def test_many_rows_reach_the_driver_in_few_statements_that_were_compiled_once():
+    """Each of them must ask a busy event loop for the interpreter."""
     driver = sqlite3.connect(":memory:", factory=Noting, isolation_level=None)
-    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
+    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool, **ENGINE_OPTIONS)
     metadata.create_all(engine)
     with engine.begin() as connection:
         write_planned(connection, [entry(str(number)) for number in range(300)])
         assert connection.scalar(select(func.count()).select_from(audit)) == 300
     engine.dispose()
 
-    assert [rows for _, rows in driver.given] == [300]
+    assert [rows * sql.count("(?") for sql, rows in driver.given] == [256, 16, 16, 4, 4, 4]
+    assert all(rows == 1 for _, rows in driver.given)
     shape = plan([(None, entry("x"))])[0].shape
     assert prepared_of("sqlite", shape) is prepared_of("sqlite", shape)
 
@@ -168,7 +171,7 @@ def kept(connection: Connection) -> list[Any]:
 
 
 def empty_engine() -> Engine:
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", **ENGINE_OPTIONS)
     metadata.create_all(engine)
     return engine
 
