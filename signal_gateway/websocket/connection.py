@@ -177,9 +177,9 @@ class Connection:
 
     # called by the frame parser; what carries data it gives to the hearer without a way round
 
-    def hear_ping(self, payload: bytes) -> None:
+    def hear_pings(self, payload: bytes, count: int) -> None:
         """See FrameHearer."""
-        self._metrics.messages.add("in", "ping")
+        self._metrics.messages.add("in", "ping", by=count)
         if not self._is_closing:
             self.outbox.put(data_frame(PONG, payload))
             self._metrics.messages.add("out", "pong")

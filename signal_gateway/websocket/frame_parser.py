@@ -32,6 +32,8 @@ _SHORT_LENGTH_MAX, _LENGTH_FOLLOWS = 125, 126
 """Bytes of a payload whose length stands in the second byte of its frame; and what stands there where it follows in two more bytes."""
 _PLAIN_HEAD_BYTES = 6
 """Of a frame whose length does not follow; that of others has two more."""
+PINGS_ANSWERED_MAX = 32
+"""Pings of one read that are answered one by one. Of those beyond, a flood, only the newest is (RFC 6455 §5.5.3)."""
 _DATA_OPCODES = (0x1, 0x2)
 _PASSABLE_OPCODES = (0x0, 0x1, 0x2, 0x9, 0xA)
 
@@ -43,8 +45,8 @@ class FrameHearer(Protocol):
         """A whole message. Returns False to hear nothing more until `FrameParser.resume`."""
         ...
 
-    def hear_ping(self, payload: bytes) -> None:
-        """A ping, to be answered with a pong of the same payload."""
+    def hear_pings(self, payload: bytes, count: int) -> None:
+        """So many pings, to be answered with one pong of the newest one's payload (RFC 6455 §5.5.3)."""
         ...
 
     def hear_pong(self) -> None:
@@ -190,8 +192,9 @@ class FrameParser:
         return at
 
     def _plain(self, buffer: bytes, at: int, end: int) -> int:
-        """Hear the whole messages of up to 64 KiB that stand at `at` one behind the other: what nearly all are. Returns where they end."""
-        heard = 0
+        """Hear whole messages of up to 64 KiB, and pings, one behind the other: nearly all that comes. Returns where they end."""
+        heard = pings = 0
+        newest = b""
         hear, bytes_max = self._hear_data, self._plain_bytes_max
         try:
             while end - at >= _PLAIN_HEAD_BYTES:
@@ -205,7 +208,15 @@ class FrameParser:
                         break
                 stop = body + length
                 if (first != BINARY and first != TEXT) or not 0 <= length <= bytes_max or stop > end:
-                    break
+                    if first != PING or not 0 <= length <= _CONTROL_BYTES_MAX or stop > end:
+                        break
+                    newest = buffer[body - 4 : stop]
+                    at = stop
+                    heard += 1
+                    pings += 1
+                    if pings <= PINGS_ANSWERED_MAX:
+                        self._hearer.hear_pings(apply_mask(newest[4:], newest[:4]), 1)
+                    continue
                 payload = apply_mask(buffer[body:stop], buffer[body - 4 : body])
                 if first == TEXT and not is_utf8(payload):
                     break
@@ -219,6 +230,8 @@ class FrameParser:
         finally:
             self.frames += heard
             self.messages_ended += heard
+        if pings > PINGS_ANSWERED_MAX:
+            self._hearer.hear_pings(apply_mask(newest[4:], newest[:4]), pings - PINGS_ANSWERED_MAX)
         return at
 
     def _frame(self, buffer: bytes, at: int, end: int) -> int:
@@ -257,7 +270,7 @@ class FrameParser:
                 if not self._in_fragments:
                     self.messages_ended += 1
                 if first == PING:
-                    self._hearer.hear_ping(apply_mask(buffer[body + 4 : stop], buffer[body : body + 4]))
+                    self._hearer.hear_pings(apply_mask(buffer[body + 4 : stop], buffer[body : body + 4]), 1)
                 else:
                     self._hearer.hear_pong()
                 return stop
@@ -322,7 +335,7 @@ class _Nobody:
     def hear_data(self, is_text: bool, payload: bytes) -> bool:
         return True
 
-    def hear_ping(self, payload: bytes) -> None:
+    def hear_pings(self, payload: bytes, count: int) -> None:
         pass
 
     def hear_pong(self) -> None:

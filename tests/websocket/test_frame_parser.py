@@ -9,7 +9,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
-from signal_gateway.websocket.frame_parser import OURS_BYTES_MAX, FrameParser, close_code, data_frame, is_utf8
+from signal_gateway.websocket.frame_parser import OURS_BYTES_MAX, PINGS_ANSWERED_MAX, FrameParser, close_code, data_frame, is_utf8
 from tests.websocket.client_frames import binary, client_frame, close, ping, pong, text
 
 Said = tuple[str, bytes]
@@ -32,6 +32,7 @@ class Recorder:
     def __init__(self, bytes_max: int = 1_048_576, fragments_max: int = 64, pauses: bool = False) -> None:
         self.said: list[Said] = []
         self.passed = b""
+        self.pings = 0
         self.refused: str | None = None
         self.pauses = pauses
         self._library = Connection(ConnectionType.SERVER)
@@ -53,8 +54,9 @@ class Recorder:
         self.said.append(("text" if is_text else "binary", payload))
         return not self.pauses
 
-    def hear_ping(self, payload: bytes) -> None:
+    def hear_pings(self, payload: bytes, count: int) -> None:
         self.said.append(("ping", payload))
+        self.pings += count
 
     def hear_pong(self) -> None:
         self.said.append(("pong", b""))
@@ -108,6 +110,30 @@ def test_pings_and_pongs_are_ours():
     recorder.feed(ping(b"are you there") + pong(b"yes"))
     assert recorder.said == [("ping", b"are you there"), ("pong", b"")]
     assert recorder.passed == b""
+
+
+@pytest.mark.parametrize("count", [1, PINGS_ANSWERED_MAX, PINGS_ANSWERED_MAX + 1, 400])
+@pytest.mark.parametrize("between", [b"", text("x"), pong(b"y")])
+def test_of_a_flood_of_pings_in_one_read_only_the_newest_is_answered(count: int, between: bytes):
+    """A pong of ours for each would let its sender set us to work for as many writes; RFC 6455 §5.5.3 asks for the newest alone."""
+    recorder = Recorder()
+    numbered = [str(number).encode() for number in range(count)]
+    recorder.feed(between.join(ping(number) for number in numbered) + text("after")[:-1])
+    answered = [payload for what, payload in recorder.said if what == "ping"]
+    is_one_run = pong(b"y") != between  # a pong begins another
+    assert answered == (numbered[:PINGS_ANSWERED_MAX] + numbered[PINGS_ANSWERED_MAX:][-1:] if is_one_run else numbered)
+    assert recorder.pings == count
+    assert len(recorder.said) == len(answered) + (count - 1 if between else 0)
+
+
+def test_pings_before_a_message_that_is_waited_for_are_answered_before_it_is_over():
+    recorder = Recorder(pauses=True)
+    flood = b"".join(ping(bytes((number,))) for number in range(40))
+    recorder.parser.feed(flood + text("wait") + flood)
+    assert recorder.parser.is_paused
+    assert recorder.pings == 40
+    recorder.feed(b"")
+    assert recorder.pings == 80
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, OURS_BYTES_MAX, OURS_BYTES_MAX + 1, 200_000])

@@ -343,10 +343,10 @@ async def test_a_handler_that_waits_too_long_is_answered_503_and_the_link_goes_o
         assert world.gateway.hub.link_of("test_client_1") is link
 
 
-async def test_over_the_rate_of_frames_a_link_is_read_later_and_answered_in_full(autojump_clock: MockClock, world: World):
+async def test_over_the_rate_of_frames_a_link_is_read_later_and_all_of_it_is_heard(autojump_clock: MockClock, world: World):
     """200 frames a second, 400 at once: of 6,000 the last is heard some 20 seconds later, and none is lost.
 
-    What came in one read is heard as one: 8 KiB, over TLS up to a record of 16 KiB more.
+    What came in one read is heard as one: 8 KiB, over TLS up to a record of 16 KiB more. Of the pings in it not all are answered.
     """
     async with raw_phone(world) as phone:
         started_at = trio.current_time()
@@ -355,7 +355,9 @@ async def test_over_the_rate_of_frames_a_link_is_read_later_and_answered_in_full
         while isinstance(event := await phone.event(), Pong):
             pongs += 1
         assert json.loads(event.data)["request_id"] == "last"
-        assert pongs == 6000
+        assert world.metrics.messages.value("in", "ping") == 6000
+        assert pongs < 1000
+        assert world.metrics.messages.value("out", "pong") - pongs in (0, 1)  # that for the end of a flood follows what was said behind it
         assert 7 <= trio.current_time() - started_at <= 28
         assert world.metrics.limits.value("limits.frames_per_s") >= 1
 
