@@ -168,7 +168,7 @@ def _line_of(data: bytes, found: WrittenSignal) -> _Line | None:
     begins, passed_on = (text[: text.find(key) + len(key)] for text in (payload, json))
     line = _Line(found.frame_type, found.room_id, found.to, begins, passed_on, read_last)
     again, read = _again(data, line), _READ[found.frame_type]
-    return line if again is not None and read(again.json) == read(json) else None
+    return line if again is not None and (again.json == json or read(again.json) == read(json)) else None
 
 
 def question_of(data: bytes, written: WrittenSignal) -> Question:
