@@ -8,9 +8,9 @@ sizes before a byte of the payload is read. After a violation, or a close that i
 No I/O and no clock here: bytes in, calls on a FrameHearer out.
 """
 
-from typing import Protocol
-
 from websockets.speedups import apply_mask
+
+from signal_gateway.websocket.frame_hearer import NOBODY, FrameHearer
 
 OURS_BYTES_MAX = 65_556
 """The largest binary frame of our protocol. What is longer goes to the library, which puts it together while it arrives."""
@@ -38,34 +38,6 @@ _DATA_OPCODES = (0x1, 0x2)
 _PASSABLE_OPCODES = (0x0, 0x1, 0x2, 0x9, 0xA)
 
 
-class FrameHearer(Protocol):
-    """Who is told what the parser finds."""
-
-    def hear_data(self, is_text: bool, payload: bytes) -> bool:
-        """A whole message. Returns False to hear nothing more until `FrameParser.resume`."""
-        ...
-
-    def hear_pings(self, payload: bytes, count: int) -> None:
-        """So many pings, to be answered with one pong of the newest one's payload (RFC 6455 §5.5.3)."""
-        ...
-
-    def hear_pong(self) -> None:
-        """A pong: a sign of life."""
-        ...
-
-    def hear_close(self, payload: bytes) -> bool:
-        """A whole close frame, between messages. Returns False to have it passed on, and all that follows."""
-        ...
-
-    def pass_on(self, data: bytes) -> bool:
-        """Bytes for the library. Returns False when nobody takes them, and no message will come of them."""
-        ...
-
-    def refuse_size(self, limit: str) -> None:
-        """A message is larger than the setting `limit` allows (close code 1009). The parser has stopped."""
-        ...
-
-
 class FrameParser:
     """Splits what a client sends into frames. `feed` takes bytes as they come, and keeps at most one message's and what stood behind it."""
 
@@ -77,9 +49,11 @@ class FrameParser:
         "_hearer",
         "_in_fragments",
         "_library_only",
+        "_newest_ping",
         "_passing",
         "_passing_ends_message",
         "_paused",
+        "_pings",
         "_plain_bytes_max",
         "_rest",
         "_size_limit",
@@ -114,6 +88,8 @@ class FrameParser:
         self._awaits_library = False  # a message was passed on whole; what stands behind it must be heard after it
         self._paused = False
         self._stopped = False
+        self._pings = 0  # of this read
+        self._newest_ping = b""  # of those that are not answered one by one, as it came
 
     @property
     def awaits_library(self) -> bool:
@@ -139,8 +115,8 @@ class FrameParser:
         """Nothing more is heard, and nobody is kept in memory for it."""
         self._stopped = True
         self._rest = b""
-        self._hearer = _NOBODY
-        self._hear_data = _NOBODY.hear_data
+        self._hearer = NOBODY
+        self._hear_data = NOBODY.hear_data
 
     def limit_messages(self, bytes_max: int, setting: str) -> None:
         """From now on a message may have `bytes_max` bytes; `setting` is the name under which a longer one is counted."""
@@ -167,6 +143,8 @@ class FrameParser:
         if at < end:
             at = self._feed_other(buffer, at, end)
         self._rest = buffer[at:] if at < end and not self._stopped else b""
+        if self._pings:
+            self._answer_flood()
 
     def _go_on(self) -> None:
         self.is_paused = self._paused or self._awaits_library
@@ -192,9 +170,8 @@ class FrameParser:
         return at
 
     def _plain(self, buffer: bytes, at: int, end: int) -> int:
-        """Hear whole messages of up to 64 KiB, and pings, one behind the other: nearly all that comes. Returns where they end."""
-        heard = pings = 0
-        newest = b""
+        """Hear whole messages of up to 64 KiB, pings and pongs, one behind the other: nearly all that comes. Returns where they end."""
+        heard = 0
         hear, bytes_max = self._hear_data, self._plain_bytes_max
         try:
             while end - at >= _PLAIN_HEAD_BYTES:
@@ -208,14 +185,11 @@ class FrameParser:
                         break
                 stop = body + length
                 if (first != BINARY and first != TEXT) or not 0 <= length <= bytes_max or stop > end:
-                    if first != PING or not 0 <= length <= _CONTROL_BYTES_MAX or stop > end:
+                    if (first != PING and first != PONG) or not 0 <= length <= _CONTROL_BYTES_MAX or stop > end:
                         break
-                    newest = buffer[body - 4 : stop]
                     at = stop
                     heard += 1
-                    pings += 1
-                    if pings <= PINGS_ANSWERED_MAX:
-                        self._hearer.hear_pings(apply_mask(newest[4:], newest[:4]), 1)
+                    self._hear_control(first, buffer[body - 4 : stop])
                     continue
                 payload = apply_mask(buffer[body:stop], buffer[body - 4 : body])
                 if first == TEXT and not is_utf8(payload):
@@ -230,9 +204,25 @@ class FrameParser:
         finally:
             self.frames += heard
             self.messages_ended += heard
-        if pings > PINGS_ANSWERED_MAX:
-            self._hearer.hear_pings(apply_mask(newest[4:], newest[:4]), pings - PINGS_ANSWERED_MAX)
         return at
+
+    def _hear_control(self, first: int, masked: bytes) -> None:
+        """A ping or a pong: its mask and, behind that, its payload."""
+        if first == PONG:
+            self._hearer.hear_pong()
+            return
+        self._pings += 1
+        if self._pings <= PINGS_ANSWERED_MAX:
+            self._hearer.hear_pings(apply_mask(masked[4:], masked[:4]), 1)
+        else:
+            self._newest_ping = masked
+
+    def _answer_flood(self) -> None:
+        """One read is over that had pings in it, perhaps too many to answer each."""
+        pings, newest = self._pings - PINGS_ANSWERED_MAX, self._newest_ping
+        self._pings, self._newest_ping = 0, b""
+        if pings > 0:
+            self._hearer.hear_pings(apply_mask(newest[4:], newest[:4]), pings)
 
     def _frame(self, buffer: bytes, at: int, end: int) -> int:
         """Read the frame that begins at `at`. Returns where the next begins, or `at` when it is not whole or is to be passed on."""
@@ -269,10 +259,7 @@ class FrameParser:
                     return at
                 if not self._in_fragments:
                     self.messages_ended += 1
-                if first == PING:
-                    self._hearer.hear_pings(apply_mask(buffer[body + 4 : stop], buffer[body : body + 4]), 1)
-                else:
-                    self._hearer.hear_pong()
+                self._hear_control(first, buffer[body:stop])
                 return stop
             elif first == CLOSE and length <= _CONTROL_BYTES_MAX and not self._in_fragments:
                 return self._hear_close(buffer, at, body + 4, stop, end)
@@ -327,31 +314,6 @@ class FrameParser:
         self._stopped = True
         self._hearer.refuse_size(limit)
         return at
-
-
-class _Nobody:
-    """Hears nothing."""
-
-    def hear_data(self, is_text: bool, payload: bytes) -> bool:
-        return True
-
-    def hear_pings(self, payload: bytes, count: int) -> None:
-        pass
-
-    def hear_pong(self) -> None:
-        pass
-
-    def hear_close(self, payload: bytes) -> bool:
-        return True
-
-    def pass_on(self, data: bytes) -> bool:
-        return False
-
-    def refuse_size(self, limit: str) -> None:
-        pass
-
-
-_NOBODY = _Nobody()
 
 
 _SMALL_HEADS = {first: [bytes((first, size)) for size in range(126)] for first in (TEXT, BINARY, CLOSE, PING, PONG)}
