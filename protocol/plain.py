@@ -16,6 +16,7 @@ _LENGTH_AT: Final = HEADER_BYTES - 1
 _PLAIN_BEAT: Final = re.compile(rb'\xaa\x04.{16}\x02\x00.\{"timestamp":(?:0|[1-9][0-9]{0,18})\}', re.DOTALL).fullmatch
 """Nearly every HEARTBEAT. A whole number of so many digits has 64 bits, so that there is nothing left to check but the length."""
 BEAT_BEGINS: Final = bytes((START_BYTE, FrameType.HEARTBEAT))
+"""A frame that begins otherwise need not be looked at here."""
 BEAT_ACK_BEGINS: Final = bytes((START_BYTE, FrameType.HEARTBEAT_ACK))
 """The answer to a plain HEARTBEAT is the question under another type: its UUID, its payload kind and its timestamp are repeated."""
 
@@ -28,7 +29,7 @@ def is_plain_beat(data: bytes) -> bool:
     return _PLAIN_BEAT(data) is not None and data[_LENGTH_AT] == len(data) - HEADER_BYTES
 
 
-SHORT_BYTES: Final = 16_384
+_SHORT_BYTES: Final = 16_384
 """Longer messages are not plain."""
 
 
@@ -50,7 +51,7 @@ def beat_data(text: bytes) -> bytes | None:
 
     Whether they are right this does not say.
     """
-    if len(text) > SHORT_BYTES or (said := _plain_envelope(text)) is None:
+    if len(text) > _SHORT_BYTES or (said := _plain_envelope(text)) is None:
         return None
     data = bytes(said.data)
     at = text.find(_DATA_KEY) + len(_DATA_KEY)
@@ -66,7 +67,7 @@ def same_beat(text: bytes, data: bytes) -> BeatEnvelope | None:
     escaped there, and behind an object nothing can stand that would change it: so the data may be left out, and the rest be read alone.
     """
     at = text.find(_DATA_KEY) + len(_DATA_KEY)
-    if not text.startswith(data, at) or len(text) > SHORT_BYTES:
+    if not text.startswith(data, at) or len(text) > _SHORT_BYTES:
         return None
     envelope = text[:at] + b"{}" + text[at + len(data) :]
     said = _plain_envelope(envelope)

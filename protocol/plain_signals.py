@@ -79,14 +79,13 @@ def plain_signal(data: bytes, client_id: str) -> WrittenSignal | None:
     return WrittenSignal(frame_type, signal.room_id, signal.to, json) if json.count(b":") == payload.count(b":") + added else None
 
 
+_CLOSING: Final = ord("}")
 _read_sdp: Final = msgspec.json.Decoder(Sdp).decode
 _read_candidate: Final = msgspec.json.Decoder(IceCandidate).decode
 _QUOTES_OF_ONE: Final = 4
 """Of a field whose value is a string."""
 _QUOTES: Final = 2 * _QUOTES_OF_ONE + 2
 """Of `candidate`, `sdpMid` and `sdpMLineIndex`."""
-
-
 _LAST_FIELDS: Final[Mapping[int, tuple[bytes, Callable[[bytes], Any]]]] = {
     _OFFER: (b'"sdp":', _read_sdp),
     _ANSWER: (b'"sdp":', _read_sdp),
@@ -156,9 +155,6 @@ def _is_as_browsers_write(said: IceCandidate, value: bytes) -> bool:
     if said.sdp_mid is None or said.sdp_m_line_index is None or said.username_fragment is None:
         return False
     return value.count(b'"') == _QUOTES + (said.username_fragment is not msgspec.UNSET) * _QUOTES_OF_ONE
-
-
-_CLOSING: Final = ord("}")
 
 
 def _line_of(data: bytes, found: WrittenSignal) -> _Line | None:

@@ -128,16 +128,13 @@ class Rooms:
 
     def leave(self, caller: Caller, room_id: str, reason: str | None) -> None:
         """Give up a seat (S-23). Raises RoomNotFound, for a room that the caller is not in, too."""
-        self.seat_of(caller, room_id)
+        room, _ = self._seated(caller, room_id)
         told = Leaving.VOLUNTARY.value  # their own word is for the archive: to the others it might look like one of ours
-        self._rise(self._rooms[room_id], caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id, told=told)
+        self._rise(room, caller.client_id, reason or "left", Leaving.VOLUNTARY, caller.client_id, told=told)
 
     def seat_of(self, caller: Caller, room_id: str) -> Seat:
         """The caller's seat in this room. Raises RoomNotFound, for a room that the caller is not in, too."""
-        seat = self._room(caller, room_id).seats.get(caller.client_id)
-        if seat is None:
-            raise RoomNotFound
-        return seat
+        return self._seated(caller, room_id)[1]
 
     def sits_elsewhere(self, client_id: str, room_id: str | None) -> bool:
         """Whether this id has a seat in a room that the guest of `room_id` may not be in; with or without a link, for the seat is kept."""
@@ -149,10 +146,7 @@ class Rooms:
         Raises RoomNotFound where the client does not sit, MemberNotFound, TooManySignals: it is never silently lost, and nothing of it
         has happened then, but where TooManySignals names those of all who do not get it.
         """
-        room = self._rooms.get(room_id)
-        seat = None if room is None or caller.room_id not in (None, room_id) else room.seats.get(caller.client_id)
-        if room is None or seat is None:  # as `seat_of` says it, who is too slow for every signal
-            raise RoomNotFound
+        room, seat = self._seated(caller, room_id)
         self._signals.pass_on(room, seat, kind, to, signal)
 
     def missed(self, client_id: str, room_id: str, said: object) -> None:
@@ -233,6 +227,13 @@ class Rooms:
         if room is None or caller.room_id not in (None, room_id):
             raise RoomNotFound
         return room
+
+    def _seated(self, caller: Caller, room_id: str) -> tuple[Room, Seat]:
+        room = self._room(caller, room_id)
+        seat = room.seats.get(caller.client_id)
+        if seat is None:
+            raise RoomNotFound
+        return room, seat
 
     def _rooms_of(self, client_id: str, guest_of: str | None) -> list[Room]:
         """Where it sits: a guest, in the room of its link at the most."""

@@ -83,7 +83,7 @@ class Link:
         self._is_heard = False  # authenticated, and not fenced
         self._refusals = Refusals(self, door.security.max_malformed_per_minute, door.metrics)
         self._goodbye: tuple[int, str] | None = None
-        self._signals = SignalReader("")
+        self._signals: SignalReader | None = None
 
     # a life
 
@@ -136,7 +136,8 @@ class Link:
         if not is_new:
             return
         self.client_id = principal.client_id
-        self._signals = SignalReader(principal.client_id)
+        if self._ears.plain_signal is not None:
+            self._signals = SignalReader(principal.client_id)
         door.admission.authenticated(self._ticket)
         door.hub.claim(self, principal.client_id)
         self._buckets = door.limits.client(principal.client_id)
@@ -296,8 +297,8 @@ class Link:
 
     def _hears_as_plain_signal(self, payload: bytes) -> bool:
         """Whether it was one within its rate; else nothing has happened, and it is heard the long way."""
-        hear, turn = self._ears.plain_signal, self._turn
-        if hear is None or not turn.has_room or (signal := self._signals.read(payload)) is None:
+        hear, reader, turn = self._ears.plain_signal, self._signals, self._turn
+        if hear is None or reader is None or not turn.has_room or (signal := reader.read(payload)) is None:
             return False
         if self._buckets.signal.take(self.stream.heard_at) > 0:
             return False
